@@ -125,6 +125,22 @@ def test_how_long_seats_are_held(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_take_a_seat_offline(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "take-a-seat-offline.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "longest=2592000,seats=2,low_water=1" in done.stdout
+    assert re.search(r"a seat of field is borrowed until \S+ \S+ UTC", done.stdout)
+    assert "exit code 2" in done.stdout, "one is borrowed here already"
+    assert "1 of 1 held" in done.stdout
+    assert "nightly build" in done.stdout
+    assert "exit code 65" in done.stdout, "it is given up here"
+    assert done.stdout.count("is given back") == 1
+    assert done.stdout.count("was free already") == 2
+    assert "goes on until its day" in done.stderr
+    assert "field" not in {each.spec.name for each in cluster.client.pools.list()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_who_may_use_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "who-may-use-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,11 +19,12 @@ from tests.client.scripted import ScriptedNode
 
 import seatkeeper.v1
 from seatkeeper.client import AsyncSeatClient, SeatClient, SeatError
+from seatkeeper.client.admin.borrowing import AsyncBorrowing
 from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
-from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
+from seatkeeper.client.admin.sync import Borrowing, Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.session.grants import AsyncGrant
 from seatkeeper.client.sync import Grant
@@ -127,6 +128,16 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "engines.get": ("EngineService/GetEngine", lambda c: c.engines.get(KEY)),
     "engines.list": ("EngineService/ListEngines", lambda c: c.engines.list()),
+    "borrowing.borrow": (
+        "BorrowService/BorrowGrant",
+        lambda c: c.borrowing.borrow(
+            *(CREDENTIALS, REF), length=timedelta(days=1), machine_key=b"k" * 32, proof="j"
+        ),
+    ),
+    "borrowing.return_grant": (
+        "BorrowService/ReturnGrant",
+        lambda c: c.borrowing.return_grant("p", "g", statement="j"),
+    ),
     "agent.build": (
         "BuildService/Build",
         lambda c: c.agent.build(build_service_pb2.BuildHeader(), no_chunks()),
@@ -139,6 +150,7 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 PARTS = {
     "seats": AsyncUnarySeats,
+    "borrowing": AsyncBorrowing,
     "pools": AsyncPools,
     "cluster": AsyncCluster,
     "engines": AsyncEngines,
@@ -177,6 +189,7 @@ class _WithAgent:
         self.agent = agent
         self.session = client.session
         self.seats = client.seats
+        self.borrowing = client.borrowing
         self.pools = client.pools
         self.cluster = client.cluster
         self.engines = client.engines
@@ -232,6 +245,7 @@ async def test_a_method_without_an_event_loop_makes_the_same_call(
         (AsyncCluster, Cluster),
         (AsyncEngines, Engines),
         (AsyncUnarySeats, UnarySeats),
+        (AsyncBorrowing, Borrowing),
         (AsyncGrant, Grant),
         (AsyncSeatClient, SeatClient),
     ],

@@ -27,6 +27,7 @@ from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
 from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.v1 import (
+    borrow_service_pb2_grpc,
     cluster_service_pb2_grpc,
     engine_service_pb2_grpc,
     pool_service_pb2,
@@ -78,6 +79,7 @@ class Services:
     pools: pool_service_pb2_grpc.PoolServiceAsyncStub
     cluster: cluster_service_pb2_grpc.ClusterServiceAsyncStub
     engines: engine_service_pb2_grpc.EngineServiceAsyncStub
+    borrowing: borrow_service_pb2_grpc.BorrowServiceAsyncStub
     _sessions: int = 0
 
     async def pool(self, seats: int, name: str = POOL) -> None:
@@ -183,6 +185,7 @@ async def running_services(
             pools=pool_service_pb2_grpc.PoolServiceStub(channel),
             cluster=cluster_service_pb2_grpc.ClusterServiceStub(channel),
             engines=engine_service_pb2_grpc.EngineServiceStub(channel),
+            borrowing=borrow_service_pb2_grpc.BorrowServiceStub(channel),
         )
     await node.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from seatkeeper.client import AsyncSeatClient, TokenClaims, verify_token
-from seatkeeper.core.errors import TokenKeyUnknown
+from seatkeeper.core.errors import TokenForOtherMachine, TokenKeyUnknown
 
 
 class Verifier:
@@ -22,7 +22,16 @@ class Verifier:
         self._jwks = await self._client.cluster.jwks()
 
     async def verify(self, token: str) -> TokenClaims:
-        """Return what a token for this agent's pool proves. Raises ``TokenInvalid``."""
+        """Return what a token for this agent's pool proves. Raises ``TokenInvalid``.
+
+        Also for that of a borrowed seat: who sends it here has not proved to be the machine.
+        """
+        claims = await self._verified(token)
+        if claims.machine is not None:
+            raise TokenForOtherMachine("a borrowed seat is for its machine, not for an agent")
+        return claims
+
+    async def _verified(self, token: str) -> TokenClaims:
         try:
             return verify_token(token, self._jwks, pool=self._pool)
         except TokenKeyUnknown:

@@ -15,7 +15,7 @@ I4    one request has one effect, however often it arrives; one work has one hol
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority, or a project and its priority; no project is over its
       limit by a grant; no place in the queue is lost
-I7    what the dead held is free in time
+I7    what the dead held is free in time; what machines borrowed, no earlier than its day and skew
 I8    no request is denied before its time, or long after it, and nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
 I10   memory and open files stay within bounds; the runner of the processes checks these
@@ -97,6 +97,7 @@ _BY_FAULT = {
     FaultKind.REWRITTEN: Invariant.I4,
     FaultKind.MARK: Invariant.I1,
     FaultKind.STAY: Invariant.I7,
+    FaultKind.BORROWED: Invariant.I7,
 }
 
 
@@ -124,8 +125,10 @@ def check_history(
                 continue
             where = f"{pool}, revision {fault.revision}"
             yield Violation(_BY_FAULT[fault.kind], f"{where}: {fault.message}")
-        if at_rest and (history.out or history.waiting):
-            left = f"{history.out} seats out and {history.waiting} tickets at the end"
+        # What is borrowed stays when all sessions have ended.
+        out = history.out - history.borrowed
+        if at_rest and (out or history.waiting):
+            left = f"{out} seats out and {history.waiting} tickets at the end"
             yield Violation(Invariant.I8, f"{pool}: {left}")
 
 

@@ -26,6 +26,7 @@ What it looks for, at every revision:
 - seats that were called back otherwise than the pool says: see ``reclaims``;
 - seats that are kept otherwise than the pool says, or taken over by others than those whom they are
   kept for: see ``stays``; what is kept counts as out;
+- seats that machines borrowed, or that were freed of them, otherwise than it says: see ``borrows``;
 - of a pool that is advisory at that revision, in place of capacity, limits and who is let in: a grant
   that is not marked as it should: see ``advisory``;
 - a move to a place that another ticket has, or that changed more than the place;
@@ -47,6 +48,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from seatkeeper.oracle.advisory import AdvisoryLedger, path_of
+from seatkeeper.oracle.borrows import BorrowLedger, borrowed_seats, is_lent
 from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stays import StayLedger, StoredStayRule, read_stay_rule
@@ -99,6 +101,7 @@ class FaultKind(Enum):
     CALLED_BACK = "called back"
     MARK = "mark"
     STAY = "stay"
+    BORROWED = "borrowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class PoolHistory:
     """Most seats beyond those in force and the overdraft at a revision that granted any."""
     surplus_max: int = 0
     """The same at any revision: what was held when seats were lowered, or a burst ended."""
+    borrowed: int = 0
+    """Those of them that machines have borrowed."""
     waiting: int = 0
     """Tickets at the last revision."""
     grants: int = 0
@@ -206,7 +211,13 @@ def _turn(ticket: StoredTicket) -> _Turn:
 
 def _handed_out(grant: StoredGrant) -> tuple[object, ...]:
     """Return the immutable part of a grant: whose, how many seats, its fence, its lots."""
-    return (grant.session_id, grant.seats, grant.fence, grant.lots, grant.overdraft)
+    whose = (grant.session_id, grant.borrow)
+    return (*whose, grant.seats, grant.fence, grant.lots, grant.overdraft)
+
+
+def _is_another(earlier: StoredGrant, grant: StoredGrant) -> bool:
+    """Return whether a grant was rewritten as another one; one that is lent to a machine is not."""
+    return _handed_out(earlier) != _handed_out(grant) and not is_lent(earlier, grant)
 
 
 def _over_limits(
@@ -223,7 +234,21 @@ def _over_limits(
             yield f"project {name} holds {seats} seats, and may {limit}"
 
 
+def _is_limited(grant: StoredGrant, passed: StoredTicket, limits: Iterable[str]) -> bool:
+    """Return whether a limit holds a ticket back that does not hold back the grant's queue, too."""
+    return any(name_of(grant, what) != name_of(passed, what) for what in limits)
+
+
+def _stale_fences(made: Iterable[StoredGrant], history: PoolHistory) -> Iterator[str]:
+    """Yield each grant whose fence is not above all earlier ones, and note the new ones."""
+    for grant in sorted(made, key=lambda grant: grant.fence):
+        if grant.fence <= history.fence:
+            yield f"{grant.grant_id} got fence {grant.fence} after {history.fence}"
+        history.fence = max(history.fence, grant.fence)
+
+
 def _note_lapse(lapsed: dict[str, int], work_key: str, revision: int) -> None:
+    """Note when a grant for a work ended with its session, of so many works as are remembered."""
     lapsed[work_key] = revision
     while len(lapsed) > LAPSED_MAX:
         del lapsed[next(iter(lapsed))]
@@ -284,6 +309,7 @@ class _PoolLedger:
         self._marks = MarkLedger()
         self._advisory = AdvisoryLedger()
         self._stays = StayLedger()
+        self._borrows = BorrowLedger()
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -302,6 +328,7 @@ class _PoolLedger:
                 self._kept = KeptSeats(read_reserved(value))
                 self._advisory.note_spec(value)
                 self._stays.rule = read_stay_rule(value)
+                self._borrows.note_spec(value)
             case "stays", _:
                 self._stays.note(name, change)
             case "grants", None:
@@ -319,6 +346,7 @@ class _PoolLedger:
                 self._is_decision = True
                 self._view_revision = read_view_revision(value)
                 self._reclaims.note_guard(value)
+                self._borrows.note_guard(value)
 
     def settle(self, revision: int) -> None:
         """Apply the changes taken since the last revision, all at once, and check them."""
@@ -347,9 +375,10 @@ class _PoolLedger:
                     if not self._is_decision:
                         _note_lapse(self._lapsed, grant.work_key, revision)
         made = [grant for name, grant in self._granted.items() if name not in self._held]
+        written = [(self._held.get(name), grant) for name, grant in self._granted.items()]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
-            if earlier is not None and _handed_out(earlier) != _handed_out(grant):
+            if earlier is not None and _is_another(earlier, grant):
                 message = (
                     f"{grant.grant_id} was {_handed_out(earlier)}, is {_handed_out(grant)}"
                 )
@@ -386,6 +415,10 @@ class _PoolLedger:
             *(revision, known, self._held, self._waiting.values(), gone, self._shares)
         ):
             self._fault(FaultKind.CALLED_BACK, revision, message)
+        for message in self._borrows.settle(
+            written, gone, self._held.values(), is_decision=self._is_decision
+        ):
+            self._fault(FaultKind.BORROWED, revision, message)
         if new and not self._advisory.is_on:
             self._check_rules(revision, new)
         if self._is_decision:
@@ -408,6 +441,7 @@ class _PoolLedger:
     def summary(self) -> PoolHistory:
         """Return the history as of the last revision settled."""
         self._history.waiting = len(self._waiting)
+        self._history.borrowed = borrowed_seats(self._held.values())
         return self._history
 
     def _check_history(
@@ -457,7 +491,12 @@ class _PoolLedger:
                 self._check_order(revision, grant, ended.get(grant.grant_id))
 
     def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
-        """Determine why a record was deleted. Without a decision, it went with its session's lease."""
+        """Determine why a record was deleted. Without a decision, it went with its session's lease.
+
+        What was borrowed is of no session: see ``borrows``.
+        """
+        if isinstance(gone, StoredGrant) and gone.borrow is not None:
+            return
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)
@@ -493,7 +532,7 @@ class _PoolLedger:
                 return
             if self._is_held_back((priority, number, passed)):
                 continue
-            if self._is_limited(grant, self._waiting[passed]):
+            if _is_limited(grant, self._waiting[passed], self._held_back.get(passed, ())):
                 continue
             if self._kept.spares(grant, self._waiting[passed]):
                 continue
@@ -503,13 +542,6 @@ class _PoolLedger:
                 )
                 self._fault(FaultKind.ORDER, revision, message)
                 return
-
-    def _is_limited(self, grant: StoredGrant, passed: StoredTicket) -> bool:
-        """Return whether a limit holds a ticket back that does not hold back the grant's queue, too."""
-        return any(
-            name_of(grant, what) != name_of(passed, what)
-            for what in self._held_back.get(passed.grant_id, ())
-        )
 
     def _may_overtake(self, grant: StoredGrant, passed: StoredTicket) -> bool:
         """Note that a grant overtakes a ticket; return whether the pool allows that."""

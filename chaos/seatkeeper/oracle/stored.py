@@ -22,6 +22,16 @@ PREFIX = "seatkeeper"
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBorrow:
+    """The machine that has borrowed a grant, and until when. Times are Unix milliseconds."""
+
+    machine: str
+    until_millis: int
+    free_at_millis: int
+    borrowed_at_millis: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredGrant:
     """A grant, as its record says."""
 
@@ -47,6 +57,8 @@ class StoredGrant:
     """Empty: it is not known."""
     continues: int = 0
     """The fence of the grant whose kept seats it has taken over; 0: none."""
+    borrow: StoredBorrow | None = None
+    """None: a session holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +227,16 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         seats_beyond=record.advisory.seats_beyond,
         host=record.attributes.host.lower(),
         continues=record.continues_fence,
+        borrow=_borrow(record),
     )
+
+
+def _borrow(record: state_pb2.GrantRecord) -> StoredBorrow | None:
+    if not record.HasField("borrow"):
+        return None
+    said = record.borrow
+    times = (said.until_millis, said.free_at_millis, said.borrowed_at_millis)
+    return StoredBorrow(said.machine, *times)
 
 
 def read_ticket(grant_id: str, value: bytes) -> StoredTicket:

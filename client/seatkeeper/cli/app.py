@@ -60,6 +60,7 @@ COMMANDS = {
     ),
     "queue": Entry("queue", "Show who waits for a pool, and why; take a request out."),
     "grant": Entry("grant", "Show who holds seats; free the seats of a grant by force."),
+    "borrow": Entry("borrow", "Take a seat along to a machine that will be offline."),
     "node": Entry("node", "List nodes, and take one out of service."),
     "run": Entry("run", "Run a program while holding a seat."),
     "build": Entry("build", "Compile a model to an engine, under a seat."),

@@ -33,6 +33,10 @@ WAIVED = (
     "warning: if its holder cannot be reached, it may go on until its lease has run out, beside the "
     "next holder; `--now` waives that two never believe in one seat"
 )
+LENT = (
+    "warning: the machine that has borrowed it goes on until its day, beside the next holder; `--now` "
+    "waives that two never believe in one seat"
+)
 
 app = typer.Typer(
     help="The seats that are held: list grants, show one, call it back, extend it, free its seats.",
@@ -122,8 +126,9 @@ async def release(
 
     `grant revoke` calls them back with a notice instead, and keeps all promises. With --now the holder
     is notified, with the reason, and the next in the queue gets the seats at once. A holder that cannot
-    be reached goes on until it is, or until its lease has run out: meanwhile two may work with one
-    seat. Nothing is published under the grant from then on. The other grants of the same client stay.
+    be reached goes on until it is, or until its lease has run out, and a machine that has borrowed the
+    seats until its day: meanwhile two may work with one seat. Nothing is published under the grant from
+    then on. The other grants of the same client stay.
     """
     if not now:
         fail(Exit.USAGE, NOT_NOW)
@@ -257,7 +262,7 @@ async def _free(
         say(f"{count(grant.seats, 'seat')} of {pool} kept for {grant.holder} no more")
         return
     say(f"{count(grant.seats, 'seat')} of {pool} taken back from {grant.holder}")
-    say(WAIVED, stderr=True)
+    say(LENT if grant.HasField("borrowed") else WAIVED, stderr=True)
 
 
 async def _in_use(client: AsyncSeatClient) -> list[pb.Pool]:

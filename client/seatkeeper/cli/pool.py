@@ -16,6 +16,7 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.counting import counting_facts, counting_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.lent import pool_facts
 from seatkeeper.cli.lots import (
     ChangedLots,
     NewLots,
@@ -47,6 +48,7 @@ from seatkeeper.cli.reservations import (
 )
 from seatkeeper.cli.sharing import (
     half_life_of,
+    parsed_borrow,
     parsed_hold,
     parsed_overtaking,
     parsed_reclaim,
@@ -149,6 +151,7 @@ async def create(
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
             stay=parsed_stay(how.stay),
+            borrow=parsed_borrow(how.borrow),
             rules=None if change.is_empty else change.applied_to,
             reservations=reserved,
             advisory=how.advisory,
@@ -190,9 +193,9 @@ async def update(
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --include, --exclude, "
-            "--group, --per-holder, --per-project, --per-host, --advisory, --binding, --cost, --lot, "
-            "--without-lot, --burst-rule, --reserve or --without-reservation",
+            "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --borrow, --include, "
+            "--exclude, --group, --per-holder, --per-project, --per-host, --advisory, --binding, "
+            "--cost, --lot, --without-lot, --burst-rule, --reserve or --without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -208,6 +211,7 @@ async def update(
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
             stay=parsed_stay(how.stay),
+            borrow=parsed_borrow(how.borrow),
             rules=None if change.is_empty else change.applied_to,
             advisory=how.advisory,
             costs=how.costs(),
@@ -277,6 +281,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool),
                 *counting_facts(pool),
+                *pool_facts(pool),
                 *rules_facts(pool.spec.policy.rules),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),

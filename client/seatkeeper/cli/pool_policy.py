@@ -53,6 +53,14 @@ Stay = typer.Option(
     "lost are kept for its holder, in a new session (resurrection), or granted to no other for a while "
     "(lock_delay). none: they are free at once, as in every pool that says nothing.",
 )
+Borrow = typer.Option(
+    "--borrow",
+    metavar="RULE",
+    help="longest=LENGTH,seats=N,low_water=N,skew=LENGTH, such as longest=30d,seats=5: machines that "
+    "will be offline may borrow seats for so long, N of them at once, while as many as low_water are "
+    "left; they are freed at their day and the skew (10m). none: no seat is borrowed, as in every pool "
+    "that says nothing.",
+)
 Include = typer.Option(
     "--include",
     metavar="WHO",
@@ -108,6 +116,7 @@ class PolicyOptions:
     reclaim: Annotated[str | None, Reclaim] = None
     hold: Annotated[str | None, Hold] = None
     stay: Annotated[str | None, Stay] = None
+    borrow: Annotated[str | None, Borrow] = None
     include: Annotated[list[str] | None, Include] = None
     exclude: Annotated[list[str] | None, Exclude] = None
     group: Annotated[list[str] | None, Group] = None
@@ -122,7 +131,7 @@ class PolicyOptions:
         """Whether any of them is given."""
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
         more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
-        counting = (self.per_host, self.advisory, self.cost, self.stay)
+        counting = (self.per_host, self.advisory, self.cost, self.stay, self.borrow)
         return any(each is not None for each in (*values, *more, *counting))
 
     def costs(self) -> dict[str, int] | None:

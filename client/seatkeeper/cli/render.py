@@ -21,6 +21,7 @@ from rich.text import Text
 from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
+from seatkeeper.cli.lent import borrow_json, borrowed_json
 from seatkeeper.cli.marks import mark_json
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.lot_messages import decode_seats
@@ -316,6 +317,10 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         summary["stay"] = _stay_json(pool.spec.policy.stay)
     if pool.kept:
         summary["kept"] = pool.kept
+    if pool.spec.policy.HasField("borrow"):
+        summary["borrow"] = borrow_json(pool.spec.policy.borrow)
+    if pool.spec.policy.HasField("borrow") or pool.borrowed:
+        summary["borrowed"] = pool.borrowed
     if pool.spec.policy.HasField("rules"):
         summary["rules"] = rules_json(pool.spec.policy.rules)
     if pool.spec.HasField("drain"):
@@ -420,6 +425,7 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         **_kept_json(grant),
         **({"continues_fence": grant.continues_fence} if grant.continues_fence else {}),
         "advisory": mark_json(grant),
+        **({"borrowed": borrowed_json(grant.borrowed)} if grant.HasField("borrowed") else {}),
     }
 
 

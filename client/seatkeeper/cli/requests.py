@@ -8,6 +8,7 @@ import typer
 
 from seatkeeper.cli import completion
 from seatkeeper.cli.attribution import Attributed
+from seatkeeper.cli.lent import borrowed_facts
 from seatkeeper.cli.marks import mark_facts, seats_text
 from seatkeeper.cli.render import client_says, iso, seconds, since
 from seatkeeper.core.amounts import span
@@ -63,15 +64,22 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         ("seats", seats_text(grant)),
         ("fence", str(grant.fence)),
         ("held for", f"{since(grant.granted_at)}, since {iso(grant.granted_at)}"),
-        ("lease ends", iso(grant.expires_at) if grant.HasField("expires_at") else "unknown"),
-        ("agent", grant.agent_id or "-"),
-        ("session", grant.session_id),
-        ("client says", client_says(grant)),
+        *([] if grant.HasField("borrowed") else _session(grant)),
         *_marks(grant),
         *_called_back(grant),
         *_hold(grant),
         *_kept(grant),
         *mark_facts(grant),
+        *borrowed_facts(grant),
+    ]
+
+
+def _session(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    return [
+        ("lease ends", iso(grant.expires_at) if grant.HasField("expires_at") else "unknown"),
+        ("agent", grant.agent_id or "-"),
+        ("session", grant.session_id),
+        ("client says", client_says(grant)),
     ]
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import iso
+from seatkeeper.client.admin.borrows import borrow_text, parse_borrow
 from seatkeeper.client.admin.holds import hold_text, parse_hold
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking
 from seatkeeper.client.admin.reclaims import parse_reclaim, reclaim_text
@@ -29,6 +30,8 @@ def sharing_facts(pool: pb.Pool) -> list[tuple[str, str]]:
         found.append(("hold", hold_text(policy.hold)))
     if policy.HasField("stay"):
         found.append(("stay", stay_text(policy.stay)))
+    if policy.HasField("borrow"):
+        found.append(("borrow", borrow_text(policy.borrow)))
     return found
 
 
@@ -59,6 +62,14 @@ def parsed_stay(text: str | None) -> pb.StayRule | None:
     """Return what an option says of seats that are kept. One that cannot be read ends the command."""
     try:
         return None if text is None else parse_stay(text)
+    except InvalidArgument as error:
+        fail(Exit.USAGE, str(error))
+
+
+def parsed_borrow(text: str | None) -> pb.BorrowRule | None:
+    """Return what an option says of borrowing. One that cannot be read ends the command."""
+    try:
+        return None if text is None else parse_borrow(text)
     except InvalidArgument as error:
         fail(Exit.USAGE, str(error))
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.attribution import attribution_columns
+from seatkeeper.cli.lent import lent_to
 from seatkeeper.cli.marks import would
 from seatkeeper.cli.render import (
     between,
@@ -233,6 +234,8 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     lots = ("from lots",) if any(marks) else ()
     is_bounded = any(grant.hold.HasField("ends_at") for grant in pool.grants)
     until = (">held until",) if is_bounded else ()
+    is_lent = any(grant.HasField("borrowed") for grant in pool.grants)
+    lent = (">borrowed until", "machine") if is_lent else ()
     is_marked = any(grant.HasField("advisory") for grant in pool.grants)
     marked = ("would",) if is_marked else ()
     is_any_kept = any(grant.HasField("kept") for grant in pool.grants)
@@ -240,7 +243,7 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     return table(
         (
             *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for"),
-            *(*until, *kept, "agent", *marked, "client says"),
+            *(*until, *kept, *lent, "agent", *marked, "client says"),
         ),
         [
             (
@@ -253,6 +256,7 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
                 since(grant.granted_at),
                 *((_held_until(grant),) if is_bounded else ()),
                 *((_kept_until(grant),) if is_any_kept else ()),
+                *(lent_to(grant) if is_lent else ()),
                 grant.agent_id or "-",
                 *((_would(grant),) if is_marked else ()),
                 client_says(grant),

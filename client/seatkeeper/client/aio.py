@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
+from seatkeeper.client.admin.borrowing import AsyncBorrowing
 from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
@@ -130,6 +131,8 @@ class AsyncSeatClient(TakesAgain):
         """The catalogue of build agents and engines."""
         self.seats = AsyncUnarySeats(self._calls, self._config.call_timeout)
         """Sessions without a stream, for those who keep their own."""
+        self.borrowing = AsyncBorrowing(self._calls)
+        """Seats that leave with machines."""
 
     @classmethod
     @spelled_out(EnvironmentOptions, dict.fromkeys(EnvironmentOptions.__annotations__))

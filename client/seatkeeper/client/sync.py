@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
-from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
+from seatkeeper.client.admin.sync import Borrowing, Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
 from seatkeeper.client.builds.sample_files import Source
@@ -81,6 +81,8 @@ class SeatClient:
         """The catalogue of build agents and engines."""
         self.seats = UnarySeats(self._thread, self._async.seats)
         """Sessions without a stream, for those who keep their own."""
+        self.borrowing = Borrowing(self._thread, self._async.borrowing)
+        """Seats that leave with machines."""
 
     @classmethod
     @spelled_out(EnvironmentOptions, dict.fromkeys(EnvironmentOptions.__annotations__))

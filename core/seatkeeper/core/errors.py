@@ -22,6 +22,7 @@
     │   ├── TooManyTickets       the holder, or the project, has as many requests waiting as each may
     │   ├── UnknownCostClass     the pool's costs do not list the class that a request names
     │   ├── GrantedElsewhere     another of the alternatives that were asked for was granted
+    │   ├── BorrowRefused        the pool does not let the seats be borrowed; the message names the rule
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
@@ -36,6 +37,8 @@
     │   ├── TokenForged          the signature does not match, or the algorithm is not ours
     │   ├── TokenExpired         its time is over
     │   ├── TokenForOtherPool    it proves a seat of another pool
+    │   ├── TokenForOtherMachine it is of a borrowed seat, and bound to the key of another machine
+    │   ├── ClockSetBack         the clock of this machine is behind what it showed before
     │   └── TokenKeyUnknown      signed by a key that is not in the key set: fetch the set again
     └── BuildFailed          nothing was published
         ├── AgentUnavailable     no agent that can build this answered (retryable)
@@ -176,6 +179,10 @@ class GrantedElsewhere(UsageError):
     """Another of the alternatives that were asked for was granted: this request has left its queue."""
 
 
+class BorrowRefused(UsageError):
+    """The pool does not let the seats be borrowed; the message begins with the name of the rule."""
+
+
 class AlreadyExists(UsageError):
     """Something of that name exists."""
 
@@ -235,6 +242,14 @@ class TokenExpired(TokenInvalid):
 
 class TokenForOtherPool(TokenInvalid):
     """The token proves a seat of another pool."""
+
+
+class TokenForOtherMachine(TokenInvalid):
+    """The token is of a borrowed seat, and bound to the key of a machine that was not proved here."""
+
+
+class ClockSetBack(TokenInvalid):
+    """The clock of this machine is behind what it has shown before: set it right."""
 
 
 class TokenKeyUnknown(TokenInvalid):

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.borrowing import BorrowRule
 from seatkeeper.core.counting import PLAIN, Counting
 from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
@@ -90,6 +91,8 @@ class PoolPolicy:
     """What requests cost, and whether the pool is advisory."""
     stay: StayRule | None = None
     """For how long seats are kept that were released or lost; None: they are free at once."""
+    borrow: BorrowRule | None = None
+    """How seats leave with machines; None: they do not."""
 
     @cached_property
     def looks_at_hosts(self) -> bool:
@@ -143,6 +146,8 @@ class PoolPolicy:
             found.append(f"hold: {self.hold}")
         if self.stay is not None:
             found.append(f"stay: {self.stay}")
+        if self.borrow is not None:
+            found.append(f"borrow: {self.borrow}")
         found += map(str, self.reservations)
         return found + self.rules.lines() + self.counting.lines()
 

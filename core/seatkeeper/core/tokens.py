@@ -67,6 +67,9 @@ class TokenClaims:
     """The key that signed it (``kid``)."""
     certificate_sha256: str | None = None
     """Thumbprint of the holder's certificate (``cnf.x5t#S256``, RFC 8705); None without mTLS."""
+    machine: str | None = None
+    """Thumbprint of the key of the machine that has borrowed the seats (``cnf.jkt``): the token proves
+    nothing for who cannot sign with that key. None: the seats are not borrowed."""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the request that was granted was labelled with."""
 
@@ -103,7 +106,8 @@ def verify_token(
         issued_at=datetime.fromtimestamp(claims["iat"], UTC),
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         key_id=key_id,
-        certificate_sha256=_thumbprint(claims),
+        certificate_sha256=_thumbprint(claims, "x5t#S256"),
+        machine=_thumbprint(claims, "jkt"),
         labels=_labels(claims),
     )
 
@@ -233,13 +237,16 @@ def _labels(claims: Mapping[str, Any]) -> Mapping[str, str]:
     return labels
 
 
-def _thumbprint(claims: Mapping[str, Any]) -> str | None:
+def _thumbprint(claims: Mapping[str, Any], kind: str) -> str | None:
     confirmation = claims.get("cnf")
     if confirmation is None:
         return None
-    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
-    if not isinstance(thumbprint, str):
-        raise TokenMalformed("claim 'cnf' names no certificate")
+    known = {"x5t#S256", "jkt"}
+    if not isinstance(confirmation, dict) or not known & confirmation.keys():
+        raise TokenMalformed("claim 'cnf' names neither a certificate nor a machine's key")
+    thumbprint = confirmation.get(kind)
+    if thumbprint is not None and not isinstance(thumbprint, str):
+        raise TokenMalformed(f"{kind!r} of claim 'cnf' is not text")
     return thumbprint
 
 

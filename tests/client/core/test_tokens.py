@@ -185,7 +185,8 @@ def test_every_claim_must_be_there(claim: str) -> None:
         ("project", 3),
         ("aud", ["tensorrt", "matlab"]),
         ("cnf", "thumb"),
-        ("cnf", {"jkt": "other"}),
+        ("cnf", {"other": "thumb"}),
+        ("cnf", {"jkt": 3}),
     ],
 )
 def test_a_claim_of_another_type_is_refused(claim: str, value: object) -> None:

@@ -86,6 +86,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     f"{CLIENT}.pools_file": ("seatkeeper.core",),
     f"{CLIENT}.imports": ("seatkeeper.core", f"{CLIENT}.pools_file"),
+    f"{CLIENT}.borrowing": ("seatkeeper.core",),
     f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.config", f"{CLIENT}.transport"),
     f"{CLIENT}.builds": (
         *("seatkeeper.core", "seatkeeper.artifacts"),
@@ -159,6 +160,7 @@ PURE = (
         for module in ("projects", "pool_rules", "reclaim", "hold", "lots")
     ),
     *("seatkeeper.core.reservations", "seatkeeper.core.counting", "seatkeeper.core.stay"),
+    "seatkeeper.core.borrowing",
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""

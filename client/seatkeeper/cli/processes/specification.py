@@ -154,6 +154,9 @@ class Specification(PolicyOptions):
         if found.policy.HasField("stay"):
             found.policy.ClearField("stay")
             say("`stay` is not played: released seats are free at once", stderr=True)
+        if found.policy.HasField("borrow"):
+            found.policy.ClearField("borrow")
+            say("`borrow` is not played: no machine borrows seats in a trace", stderr=True)
         return found
 
     def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:

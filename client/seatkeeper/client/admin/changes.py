@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
+from seatkeeper.client.admin.borrows import with_borrow
 from seatkeeper.client.admin.counting import with_counting
 from seatkeeper.client.admin.holds import with_hold
 from seatkeeper.client.admin.lots import LotChange, change_lots
@@ -21,14 +22,15 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-class Keeping(TypedDict, total=False):
-    """For how long seats are held, and kept afterwards."""
+class Staying(TypedDict, total=False):
+    """How long seats stay with those who have them."""
 
     hold: pb.HoldRule | None
+    borrow: pb.BorrowRule | None
     stay: pb.StayRule | None
 
 
-class Sharing(Keeping, total=False):
+class Sharing(Staying, total=False):
     """How a pool's seats go to those who ask."""
 
     projects: Iterable[pb.ProjectShare]
@@ -67,6 +69,7 @@ DEFAULTS: dict[str, object] = {
     "reclaim": None,
     "hold": None,
     "stay": None,
+    "borrow": None,
     "rules": None,
     "advisory": None,
     "costs": None,
@@ -101,6 +104,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
         with_rules(policy, rules)
     with_hold(policy, said.get("hold"))
     with_stay(policy, said.get("stay"))
+    with_borrow(policy, said.get("borrow"))
     with_counting(policy, said.get("advisory"), said.get("costs"))
     policy.reservations.extend(said.get("reservations", ()))
     if policy.ByteSize():
@@ -135,6 +139,9 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (stay := said.get("stay")) is not None:
         with_stay(spec.policy, stay)
         spec.policy.SetInParent()
+    if (borrow := said.get("borrow")) is not None:
+        with_borrow(spec.policy, borrow)
+        spec.policy.SetInParent()
     if reservations := said.get("reservations"):
         change_reservations(spec, reservations)
     advisory, costs = said.get("advisory"), said.get("costs")
@@ -164,6 +171,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no longest hold", f"pool {name} has none")
     if wanted.HasField("stay") and not made.HasField("stay"):
         raise _too_old("keeps no released seats", f"those of pool {name} are free at once")
+    if wanted.HasField("borrow") and not made.HasField("borrow"):
+        raise _too_old("lends no seats to machines", f"pool {name} does not")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if wanted.reservations and not made.reservations:

@@ -50,9 +50,10 @@ class AsyncPools(AsyncHeldGrants):
 
         ``overtaking``: how far small requests may go before one that wants more seats than are free.
         ``reclaim``: how lent seats are called back. ``hold``: how long seats are held. ``stay``:
-        for how long they are kept after a release or a loss. ``rules``: who may use it, and how much
-        each may have. ``lots``: contracts, whose seats count beside ``seats`` while they are in force.
-        ``reservations``: seats that are kept for some in windows that come again.
+        for how long they are kept after a release or a loss. ``borrow``: how they leave with machines.
+        ``rules``: who may use it, and how much each may have. ``lots``: contracts, whose seats count
+        beside ``seats`` while they are in force. ``reservations``: seats that are kept for some in
+        windows that come again.
         ``advisory``: whether it counts and refuses nothing; ``costs``: what a seat costs by class.
         Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
         one of these not: then there is a pool without it.

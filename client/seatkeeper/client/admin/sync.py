@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Unpack
 
+from seatkeeper.client.admin.borrowing import AsyncBorrowing
 from seatkeeper.client.admin.changes import NewPool, PoolChange, changing, making
 from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
@@ -14,6 +15,7 @@ from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.transport.loop_thread import ClientThread
 from seatkeeper.core.tokens import LEEWAY, TokenClaims
 from seatkeeper.v1 import (
+    borrow_service_pb2,
     build_pb2,
     build_service_pb2,
     cluster_service_pb2,
@@ -227,6 +229,38 @@ class Engines:
     def list(self, *, after: str = "") -> Iterator[engine_service_pb2.PublishedEngine]:
         """Yield every published engine in the order of keys, or those after a key."""
         return self._thread.iterate(self._engines.list(after=after))
+
+
+class Borrowing:
+    """The calls of the borrow service; every call as in `AsyncBorrowing`."""
+
+    def __init__(self, thread: ClientThread, borrowing: AsyncBorrowing) -> None:
+        self._thread = thread
+        self._borrowing = borrowing
+
+    def borrow(
+        self,
+        credentials: seat_service_pb2.SessionCredentials,
+        grant: seat_service_pb2.GrantRef,
+        *,
+        length: timedelta,
+        machine_key: bytes,
+        proof: str,
+    ) -> borrow_service_pb2.BorrowGrantResponse:
+        """Give a session's grant to a machine; return the machine's token, and the keys for it."""
+        return self._thread.call(
+            self._borrowing.borrow(
+                credentials, grant, length=length, machine_key=machine_key, proof=proof
+            )
+        )
+
+    def return_grant(
+        self, pool: str, grant_id: str, *, statement: str
+    ) -> pool_service_pb2.HeldGrant | None:
+        """Give a machine's grant back before its day; return it as it was. None: it was free."""
+        return self._thread.call(
+            self._borrowing.return_grant(pool, grant_id, statement=statement)
+        )
 
 
 class UnarySeats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatkeeper.core.borrowing import BORROW_MAX, BORROW_MIN, SKEW_DEFAULT, SKEW_MAX
 from seatkeeper.core.burst_rule import HOURS_MAX
 from seatkeeper.core.counting import COST_MAX, COSTS_MAX
 from seatkeeper.core.hold import HOLD_MAX, IDLE_MIN, LONGEST_MIN
@@ -274,6 +275,29 @@ STAY = Table(
         ),
     },
 )
+BORROW = Table(
+    "borrow",
+    {
+        "longest": Field(
+            takes=Length(BORROW_MIN.total_seconds(), BORROW_MAX.total_seconds()),
+            meaning="For how long a seat is borrowed at most.",
+            required=True,
+        ),
+        "seats": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats that are borrowed at once, at most. Left out: all.",
+        ),
+        "low_water": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats of those in force that are not borrowed. Left out: 0.",
+        ),
+        "skew": Field(
+            takes=Length(0, SKEW_MAX.total_seconds()),
+            meaning="A seat is freed so long after its day: as much as the clocks of nodes and "
+            f"machines may differ. Left out: {SKEW_DEFAULT.total_seconds():g} s.",
+        ),
+    },
+)
 GROUP = Table(
     "a group",
     {
@@ -495,6 +519,10 @@ POOL = Table(
             takes=STAY,
             meaning="For how long seats are kept that were released, or whose holder was lost. They "
             "count as held meanwhile. Left out: they are free at once. Needs one of its keys.",
+        ),
+        "borrow": Field(
+            takes=BORROW,
+            meaning="How seats leave with machines that are offline. Left out: they do not.",
         ),
         "groups": Field(
             takes=Named(GROUP, GROUPS_MAX),

@@ -8,6 +8,7 @@ from enum import Enum
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.client.pools_file.borrows import borrow_fields
 from seatkeeper.client.pools_file.bursts import burst_values
 from seatkeeper.client.pools_file.counting import begins_to_bind, counting_values
 from seatkeeper.client.pools_file.holds import hold_fields
@@ -30,6 +31,7 @@ _IN_SECONDS = (
     "overtaking.hold_back",
     *("hold.longest", "hold.idle", "hold.warning"),
     *(f"stay.{key}" for key in KEYS),
+    *("borrow.longest", "borrow.skew"),
 )
 
 
@@ -332,6 +334,8 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
         values["reclaim.notice"] = _seconds(spec.policy.reclaim.notice)
         values["reclaim.minimum_hold"] = _seconds(spec.policy.reclaim.minimum_hold)
         values["reclaim.hourly"] = spec.policy.reclaim.hourly
+    for key, text in borrow_fields(spec.policy):
+        values[f"borrow.{key}"] = float(text) if "." in text else int(text)
     for key, seconds in hold_fields(spec.policy.hold):
         values[f"hold.{key}"] = float(seconds) if "." in seconds else int(seconds)
     for key, seconds in stay_fields(spec.policy.stay):

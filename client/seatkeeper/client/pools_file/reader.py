@@ -12,6 +12,7 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file import tree
+from seatkeeper.client.pools_file.borrows import borrow_of
 from seatkeeper.client.pools_file.bursts import burst_rule_of
 from seatkeeper.client.pools_file.counting import counting_of
 from seatkeeper.client.pools_file.definition import (
@@ -174,6 +175,10 @@ class _Reader:
         stay = values.get("stay")
         if stay is not None and isinstance(stay.value, _Inner):
             self._stay(spec, stay.place, stay.value.values)
+        borrow = values.get("borrow")
+        if borrow is not None and isinstance(borrow.value, _Inner):
+            given = {key: found.value for key, found in borrow.value.values.items()}
+            spec.policy.borrow.CopyFrom(borrow_of(given))
         lots = values.get("lots")
         if lots is not None and isinstance(lots.value, Mapping):
             self._add_lots(spec, entry, lots.value)

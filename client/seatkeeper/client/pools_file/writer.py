@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.client.pools_file.borrows import borrow_fields
 from seatkeeper.client.pools_file.bursts import burst_lines
 from seatkeeper.client.pools_file.counting import counting_lines
 from seatkeeper.client.pools_file.definition import VERSION
@@ -65,6 +66,8 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     if spec.policy.HasField("stay"):
         said = [f"{key}: {seconds}" for key, seconds in stay_fields(spec.policy.stay)]
         yield f"    stay: {{{', '.join(said)}}}"
+    if lent := [f"{key}: {text}" for key, text in borrow_fields(spec.policy)]:
+        yield f"    borrow: {{{', '.join(lent)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
     yield from _reservations(spec.policy.reservations, as_ascii)
     yield from (f"    {line}" for line in counting_lines(spec, _name))

@@ -44,6 +44,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "POOL_DRAINED": errors.PoolDrained,
     "UNKNOWN_COST_CLASS": errors.UnknownCostClass,
     "GRANTED_ELSEWHERE": errors.GrantedElsewhere,
+    "BORROW_REFUSED": errors.BorrowRefused,
     "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {

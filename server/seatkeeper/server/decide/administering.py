@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import holding
+from seatkeeper.server.decide import borrowing, holding
 from seatkeeper.server.decide.draft import Draft
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.domain.commands import (
     Administrative,
+    BorrowCommand,
     Denied,
     ForcedEnd,
     HoldCommand,
@@ -30,6 +31,9 @@ def administer(draft: Draft, command: Administrative) -> None:
         return
     if isinstance(command, KeepFree):
         _keep_free(draft, command)
+        return
+    if isinstance(command, BorrowCommand):
+        borrowing.take(draft, command)
         return
     if isinstance(command, HoldCommand):
         found = draft.existing(command.grant_id)

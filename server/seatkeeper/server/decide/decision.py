@@ -28,6 +28,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from seatkeeper.server.decide.administering import administer
 from seatkeeper.server.decide.asking import acquire
+from seatkeeper.server.decide.borrowing import free_due
 from seatkeeper.server.decide.draft import NOT_IN_TIME, RELEASE_WRITES, Decision, Draft
 from seatkeeper.server.decide.marking import marked_grants, with_grants
 from seatkeeper.server.decide.new_guard import new_guard
@@ -89,6 +90,7 @@ def decide(
             break
         draft.give_up(ticket)
         draft.note_denial(ticket, reason, message)
+    free_due(draft)
     for command in commands:
         _take(draft, command)
     end_works(draft)

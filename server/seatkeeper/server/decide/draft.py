@@ -65,6 +65,10 @@ class Decision:
     """Of those grants that their holders gave back."""
     reclaimed_fences: list[int] = field(init=False, default_factory=list)
     """Of those that an administrator ended."""
+    lent: dict[str, Grant] = field(init=False, default_factory=dict)
+    """Grants that machines have from now on, as they are then, by id."""
+    returned_fences: list[int] = field(init=False, default_factory=list)
+    """Of those among ``released_fences`` that machines gave back before their day."""
     tickets_ended: list[str] = field(init=False, default_factory=list)
     stays: dict[str, Stay | None] = field(init=False, default_factory=dict)
     """What is to be said of seats that outlive a session, by grant id; None: nothing any more."""
@@ -92,6 +96,7 @@ class Decision:
             + len(self.tickets)
             + len(self.moved)
             + len(self.marks)
+            + len(self.lent)
             + len(self.grants_ended)
             + len(self.tickets_ended)
             + len(self.stays)
@@ -182,9 +187,11 @@ class Draft:
         self.answer(command, Denied(command.grant_id, reason, message, retry))
 
     def existing(self, grant_id: str) -> Grant | Ticket | None:
-        """Return what is stored under an id and goes on; None: nothing."""
+        """Return what is under an id and goes on, lent or not; None: nothing."""
         if grant_id in self.gone:
             return None
+        if (lent := self.decision.lent.get(grant_id)) is not None:
+            return lent
         return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
 
     def complete(self, command: Acquire) -> None:
@@ -245,6 +252,8 @@ class Draft:
         owner = grant.session_id, grant.lease_id
         self.decision.reclaimed_fences.append(grant.fence)
         self.end_grant(grant)
+        if grant.borrow is not None:
+            return  # no session is there to be notified
         self.marks.complete(*owner, grant.grant_id, recorded=True)
         self.marks.note_loss(*owner, lost)
 

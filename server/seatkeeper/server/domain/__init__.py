@@ -15,9 +15,12 @@ from seatkeeper.core.reservations import Window
 from seatkeeper.core.stay import StayRule
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis, EstimatedWait
+from seatkeeper.server.domain.borrow import Borrow
 from seatkeeper.server.domain.commands import (
     Acquire,
     Administrative,
+    BorrowCommand,
+    BorrowGrant,
     Command,
     Denied,
     ExtendGrant,
@@ -33,6 +36,7 @@ from seatkeeper.server.domain.commands import (
     Release,
     Released,
     ReportIdle,
+    ReturnGrant,
     RevokeGrant,
     To,
     WithdrawRevoke,
@@ -64,6 +68,9 @@ __all__ = [
     "Administrative",
     "Attribution",
     "Basis",
+    "Borrow",
+    "BorrowCommand",
+    "BorrowGrant",
     "Cause",
     "Command",
     "Denied",
@@ -99,6 +106,7 @@ __all__ = [
     "Release",
     "Released",
     "ReportIdle",
+    "ReturnGrant",
     "Revoke",
     "RevokeGrant",
     "Stay",

@@ -173,10 +173,39 @@ class ReportIdle:
     """None: it does something with it again."""
 
 
+@immutable
+class BorrowGrant:
+    """A session gives its grant to a machine: that which was seen, and no other.
+
+    The same one decided again changes nothing.
+    """
+
+    grant_id: str
+    session_id: str
+    fence: int
+    length: timedelta
+    machine_key: bytes
+    machine: str
+    """The key's thumbprint."""
+
+
+@immutable
+class ReturnGrant:
+    """A machine gives its grant back; its signature was looked at. Also when there is nothing there."""
+
+    grant_id: str
+    session_id: str
+    """None has it: empty."""
+    fence: int
+
+
+BorrowCommand = BorrowGrant | ReturnGrant
+"""What is asked of seats that leave with machines."""
 HoldCommand = RevokeGrant | WithdrawRevoke | ExtendGrant | ReportIdle
 """What is said of a grant that goes on."""
-Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw | KeepFree
-"""Commands of administrators, and a node's own: no requests for seats, and not decided elsewhere."""
+Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw | KeepFree | BorrowCommand
+"""Commands of administrators, a node's own, and about seats that machines borrow: no requests for
+seats, and not decided elsewhere."""
 Command = Acquire | Release | Administrative
 
 
@@ -200,6 +229,7 @@ class Refusal(Enum):
     TOO_MANY_TICKETS = auto()
     POOL_DRAINED = auto()
     UNKNOWN_COST_CLASS = auto()
+    BORROW_REFUSED = auto()
     GRANTED_ELSEWHERE = auto()
 
 

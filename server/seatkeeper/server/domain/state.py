@@ -21,6 +21,7 @@ from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.core.reservations import NO_WINDOWS, PoolWindows
 from seatkeeper.server.domain.advisory import AdvisoryCounts, AdvisoryMark
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
+from seatkeeper.server.domain.borrow import Borrow
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.drain import Drain
 from seatkeeper.server.domain.hold_back import HoldBack
@@ -116,7 +117,7 @@ class Guard:
 
 @immutable
 class Grant(HasAttribution):
-    """Seats of a pool held by one session."""
+    """Seats of a pool held by one session, or borrowed by one machine."""
 
     grant_id: str
     session_id: str
@@ -138,6 +139,8 @@ class Grant(HasAttribution):
     """Why an advisory pool would not have granted it then; None: it would have."""
     continues: int = 0
     """The fence of the grant whose kept seats it has taken over; 0: none."""
+    borrow: Borrow | None = None
+    """The machine that has the seats, and then no session holds them; None: a session does."""
 
 
 @immutable
@@ -212,6 +215,8 @@ class PoolState:
     held: int = 0
     marked: MarkedSeats = field(init=False, default_factory=MarkedSeats)
     """How many of these come from each lot."""
+    borrowed: dict[str, Grant] = field(init=False, default_factory=dict)
+    """The grants that machines have borrowed, by id."""
     tickets_of: Counter[str] = field(init=False, default_factory=Counter)
     """How many tickets each holder has."""
     tickets_wanting: Counter[int] = field(init=False, default_factory=Counter)
@@ -238,6 +243,11 @@ class PoolState:
     def free(self) -> int:
         """Seats that can be granted now; 0 while a lowered capacity drains, or the pool is drained."""
         return max(0, self.spec.open_seats - self.held) if self.spec else 0
+
+    @property
+    def borrowed_seats(self) -> int:
+        """Seats held that machines have borrowed."""
+        return sum(grant.seats for grant in self.borrowed.values())
 
     @property
     def seats_wanted_max(self) -> int:
@@ -339,6 +349,8 @@ class PoolState:
             self._by_windows.add_grant(grant)
         if grant.work_key:
             _add(self.work_held, grant)
+        if grant.borrow is not None:
+            self.borrowed[grant.grant_id] = grant
 
     def _discount(self, grant: Grant) -> None:
         self.held -= grant.seats
@@ -352,6 +364,8 @@ class PoolState:
             self._by_windows.remove_grant(grant)
         if grant.work_key:
             _discard(self.work_held, grant)
+        if grant.borrow is not None:
+            del self.borrowed[grant.grant_id]
 
     def put_ticket(self, ticket: Ticket) -> None:
         """Add a ticket, or replace the one of this id."""

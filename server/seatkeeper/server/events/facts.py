@@ -48,18 +48,21 @@ def encode_facts(
     outcomes: Iterable[tuple[Command, Outcome]],
     *,
     reclaimed: Iterable[int] = (),
+    returned: Iterable[int] = (),
     view_revision: int = 0,
 ) -> bytes:
     """Return what the guard says of a decision: what it released and refused, of all its outcomes.
 
     ``released``, ``reclaimed``: fences of grants that holders gave back, or that were ended by force.
-    ``view_revision``: up to which revision its view had everything.
+    ``returned``: of those released, what machines gave back before its day. ``view_revision``: up to
+    which revision its view had everything.
     """
     facts = state_pb2.DecisionFacts(
         decision_id=decision_id,
         decided_at_millis=decided_at,
         released_fences=released,
         reclaimed_fences=reclaimed,
+        returned_fences=returned,
         view_revision=view_revision,
     )
     for command, outcome in outcomes:

@@ -33,6 +33,8 @@ _SERVICES = {
         "Release": Right.NONE,
         "CloseSession": Right.NONE,
     },
+    # The first needs a session's secret, the second a machine's signature.
+    f"{_PACKAGE}.BorrowService": {"BorrowGrant": Right.NONE, "ReturnGrant": Right.NONE},
     f"{_PACKAGE}.PoolService": {
         "CreatePool": Right.ADMINISTRATOR,
         "UpdatePool": Right.ADMINISTRATOR,

@@ -9,6 +9,7 @@ at which there may be some.
 from __future__ import annotations
 
 from seatkeeper.server.decide import Forecast, HoldStats, forecast, impossible_tickets
+from seatkeeper.server.decide.borrowing import due, next_due
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -46,8 +47,9 @@ class BackgroundWork:
     def look(self) -> str | None:
         """Plan anew; return the id of a request that something is to be done with; None: of none.
 
-        A ticket that is to be served or denied, a grant that is to be called back, or not any more, or
-        seats of a lost session of which that is to be written.
+        A ticket that is to be served or denied, a grant that is to be called back, or not any more,
+        or that was borrowed and whose day is over, or seats of a lost session of which that is to be
+        written.
         """
         self.plan = self._planned(grants_max=1)
         for ticket in self.plan.serve:
@@ -55,6 +57,8 @@ class BackgroundWork:
         for ticket, _, _ in impossible_tickets(self._mirror.state):
             return ticket.grant_id
         state = self._mirror.state
+        for grant in due(state, self._clock.now()):
+            return grant.grant_id
         for grant_id in state.kept:
             if not state.stays[grant_id].until:
                 return grant_id
@@ -80,6 +84,8 @@ class BackgroundWork:
         if (wake := self.plan.next_wake) is not None:
             seconds = (wake - self._clock.now()) / 1000
             found.append(min(max(seconds, WAKE_MIN), WAKE_MAX))
+        if (day := next_due(self._mirror.state)) is not None:
+            found.append(min(max((day - self._clock.now()) / 1000, WAKE_MIN), WAKE_MAX))
         return min(found, default=None)
 
     def _next_end(self) -> float | None:

@@ -137,6 +137,24 @@ def _of_kept(kept: Grant) -> dict[str, str | int]:
     }
 
 
+def freed_at_their_day(
+    pool: str, decision: Decision, ended: Ended
+) -> Iterator[dict[str, str | int]]:
+    """Yield what is logged of borrowed grants that are freed because their day is over."""
+    returned = {*decision.returned_fences, *decision.reclaimed_fences}
+    for grant in ended.grants:
+        if grant.borrow is not None and grant.fence not in returned:
+            yield {
+                "pool": pool,
+                "grant_id": grant.grant_id,
+                "holder": grant.holder,
+                "project": grant.project,
+                "seats": grant.seats,
+                "machine": grant.borrow.machine,
+                "until_millis": grant.borrow.until,
+            }
+
+
 def overdrawn(pool: str, decision: Decision) -> Iterator[dict[str, str | int]]:
     """Yield what is logged of grants beyond the seats in force, which a contract allows."""
     for grant in decision.grants:

@@ -13,6 +13,7 @@ from seatkeeper.server.pool.decided import (
     Ended,
     called_back,
     changes_of,
+    freed_at_their_day,
     kept_seats_freed,
     overdrawn,
     refusals_of,
@@ -111,6 +112,8 @@ class Delivery:
             events.happened("seats_returned", pool=pool, **returned)
         for freed in kept_seats_freed(decision):
             events.happened("kept_seats_freed", pool=pool, **freed)
+        for at_its_day in freed_at_their_day(pool, decision, ended):
+            events.happened("borrowed_seat_freed", **at_its_day)
         for over in overdrawn(pool, decision):
             events.happened("overdraft_granted", logging.WARNING, **over)
         usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))

@@ -25,6 +25,11 @@ NOT_HEEDED = (
     "until it gives them back, or free them at once with `seatkeeper grant release --now`"
 )
 
+BORROWED = (
+    "a machine has borrowed the seats, and no notice reaches it: wait until it gives them back, or "
+    "free them at once with `seatkeeper grant release --now`; the machine goes on until its day"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
@@ -63,6 +68,8 @@ class HeldRequests:
         """
         view = await self._pools.read(pool)
         grant = grant_in(view, grant_id, fence)
+        if grant.borrow is not None:
+            raise RequestDiffers(f"grant {grant_id} of pool {pool}: {BORROWED}")
         within = grant.heeds_within
         if within is None:
             session = await self._session(grant.session_id)

@@ -16,6 +16,7 @@ from seatkeeper.server.policy.returning import may_return
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
+from seatkeeper.server.wire.borrowing import fill_borrowed
 from seatkeeper.server.wire.counting import encode_mark, fill_counts
 from seatkeeper.server.wire.denials import encode_basis, fill_estimate
 from seatkeeper.server.wire.hold_rules import fill_hold
@@ -43,6 +44,7 @@ def pool_message(
         queued=len(state.tickets),
         fence=state.guard.fence,
         owner=owner,
+        borrowed=state.borrowed_seats,
     )
     if spec.policy.projects:
         _add_projects(message, spec, state)
@@ -83,6 +85,7 @@ def grant_message(
     if grant.mark is not None:
         held.advisory.CopyFrom(encode_mark(grant.mark))
     held.continues_fence = grant.continues
+    fill_borrowed(held, grant)
     if reclaim is not None:
         fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held

@@ -255,9 +255,10 @@ class PoolMirror:
             known = made if type(made) is Grant else records.decode_grant(grant_id, entry.value)
             self.state.put_grant(known)
         elif (ended := self.state.remove_grant(grant_id)) is not None:
-            self.ended.append(ended)
             self._note_expiry(ended)
-            self.state.completed.add_ended(ended.session_id, grant_id)
+            if ended.borrow is None:  # else it is of no session, and no hold as others are
+                self.ended.append(ended)
+                self.state.completed.add_ended(ended.session_id, grant_id)
 
     def _apply_ticket(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:

@@ -43,6 +43,10 @@ class RequestDiffers(PoolError):
     """
 
 
+class BorrowRefused(PoolError):
+    """The pool does not let the seats be borrowed. The message has the name of the rule."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """A request that waits, and why."""
@@ -127,6 +131,8 @@ class Requests:
         said = f"request {command.grant_id} of pool {pool}: {outcome.message}"
         if outcome.reason is Refusal.FINISHED:
             raise RequestNotFound(said)
+        if outcome.reason is Refusal.BORROW_REFUSED:
+            raise BorrowRefused(outcome.message)
         if outcome.reason is Refusal.OTHER_TERMS:
             raise RequestDiffers(f"{said}; look again")
         raise OutcomeUnknown(outcome.message)

@@ -25,6 +25,7 @@ from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.pool.borrow_keeper import BorrowKeeper
 from seatkeeper.server.pool.burst_rules import BurstStarter
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
@@ -91,6 +92,7 @@ class PoolRouter:
         self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
         self._gangs = GangKeeper(store, clock, self.loop, self._is_elsewhere)
         self.bursts = BurstStarter(store, keys, catalogue, clock, self._is_elsewhere)
+        self._borrowed = BorrowKeeper(catalogue, self.loop, self._is_elsewhere)
         self.notes = GrantNotes(store, catalogue, self._submit)
         catalogue.on_change = self._spec_changed
 
@@ -101,6 +103,7 @@ class PoolRouter:
         self._sweeper = asyncio.create_task(self._sweep_loop())
         self.lots.start()
         self.bursts.start()
+        self._borrowed.start()
 
     async def stop(self) -> None:
         """Stop every loop; commands under way are answered ``UNAVAILABLE``."""
@@ -108,6 +111,7 @@ class PoolRouter:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         await self._gangs.stop()
+        await self._borrowed.stop()
         await self.bursts.stop()
         await self.lots.stop()
         await self.catalogue.stop()

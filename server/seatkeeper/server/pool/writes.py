@@ -43,11 +43,13 @@ def writes_of(
         facts = encode_facts(
             *(decision_id, at, released, decision.outcomes),
             reclaimed=decision.reclaimed_fences,
+            returned=decision.returned_fences,
             view_revision=view_revision,
         )
         value = records.encode_guard(decision.guard, decision_id, facts)
         writes.append(Put(keys.guard(pool), value))
-    writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
+    held = (*decision.grants, *decision.lent.values())
+    writes += [_put_grant(keys, pool, grant) for grant in held]
     waiting = (*decision.tickets, *decision.moved.values())
     writes += [_put_ticket(keys, pool, ticket) for ticket in waiting]
     writes += [
@@ -70,7 +72,8 @@ def made_by(keys: Keys, pool: str, decision: Decision, decision_id: int) -> dict
 
     Not those that keep what a newer version has said: what these say is read again.
     """
-    made: dict[str, Made] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
+    held = (*decision.grants, *decision.lent.values())
+    made: dict[str, Made] = {keys.grant(pool, g.grant_id): g for g in held}
     for ticket in (*decision.tickets, *decision.moved.values()):
         made[keys.ticket(pool, ticket.grant_id)] = ticket
     for session_id, mark in decision.marks.items():

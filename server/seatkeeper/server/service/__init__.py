@@ -10,6 +10,7 @@ from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.pool.batches import PoolBatches
 from seatkeeper.server.report.service_report import ServiceReporter
+from seatkeeper.server.service.borrow_service import BorrowService
 from seatkeeper.server.service.cluster_service import ClusterService
 from seatkeeper.server.service.engine_service import EngineService
 from seatkeeper.server.service.pool_service import PoolService
@@ -20,11 +21,13 @@ from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
+    borrow_service_pb2,
     cluster_service_pb2,
     engine_service_pb2,
     pool_service_pb2,
     seat_service_pb2,
 )
+from seatkeeper.v1.borrow_service_pb2_grpc import add_BorrowServiceServicer_to_server
 from seatkeeper.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from seatkeeper.v1.engine_service_pb2_grpc import add_EngineServiceServicer_to_server
 from seatkeeper.v1.pool_service_pb2_grpc import add_PoolServiceServicer_to_server
@@ -35,6 +38,7 @@ SERVICES = (
     pool_service_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
+    borrow_service_pb2.DESCRIPTOR.services_by_name["BorrowService"].full_name,
 )
 """Full names of the services that every node has."""
 
@@ -68,6 +72,8 @@ def add_services(
     add_ClusterServiceServicer_to_server(
         ClusterService(store, keys, verification, reporter, drain), server
     )
+    pools = Pools(store, keys, core.clock)
+    add_BorrowServiceServicer_to_server(BorrowService(core, pools, verification), server)
     add_EngineServiceServicer_to_server(
         EngineService(core, Engines(store, keys), verification), server
     )

@@ -45,6 +45,7 @@ _STATUS = {
     Refusal.POOL_DRAINED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refusal.UNKNOWN_COST_CLASS: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.GRANTED_ELSEWHERE: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.BORROW_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

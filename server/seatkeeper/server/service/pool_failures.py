@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from seatkeeper.core.serving.failure import Failure, error_info, resource_info
+from seatkeeper.server.domain import Refusal
 from seatkeeper.server.pool.admin import (
     PolicyBroken,
     PoolChanged,
@@ -14,8 +15,9 @@ from seatkeeper.server.pool.admin import (
     PoolNotFound,
 )
 from seatkeeper.server.pool.batches import BatchTooLarge, PoolsChanged
-from seatkeeper.server.pool.requests import RequestDiffers, RequestNotFound
+from seatkeeper.server.pool.requests import BorrowRefused, RequestDiffers, RequestNotFound
 from seatkeeper.server.service.failures import pool_not_found
+from seatkeeper.server.wire.denials import denial_info
 
 NAMES_BYTES_MAX = 1_000
 """Most bytes of names in the details of a refusal, which travel in trailing metadata."""
@@ -25,6 +27,7 @@ _CODES = {
     PolicyBroken: grpc.StatusCode.INVALID_ARGUMENT,
     PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
     RequestDiffers: grpc.StatusCode.FAILED_PRECONDITION,
+    BorrowRefused: grpc.StatusCode.FAILED_PRECONDITION,
     PoolsChanged: grpc.StatusCode.ABORTED,
     BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
 }
@@ -35,6 +38,9 @@ def failure(name: str, error: PoolError, grant_id: str = "") -> Failure:
     if isinstance(error, RequestNotFound):
         resource = resource_info("request", grant_id, str(error))
         return Failure(grpc.StatusCode.NOT_FOUND, str(error), resource)
+    if isinstance(error, BorrowRefused):
+        info = denial_info(Refusal.BORROW_REFUSED)
+        return Failure(_CODES[BorrowRefused], str(error), info)
     if isinstance(error, PoolNotFound):
         return pool_not_found(name, str(error))
     if isinstance(error, PoolsChanged):

@@ -38,6 +38,7 @@ STAY_FORMAT = 5
 """Of a ticket that is one of several alternatives, and of a pool that keeps seats for gangs, or whose
 seats may be kept, or held, by no session: a node that knows format 4 would decide wrongly on it."""
 NEWER: Mapping[str, int] = {
+    "seatkeeper.internal.v1.GrantRecord": STAY_FORMAT,
     "seatkeeper.internal.v1.TicketRecord": STAY_FORMAT,
     "seatkeeper.v1.PoolSpec": STAY_FORMAT,
 }

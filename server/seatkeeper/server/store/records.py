@@ -42,6 +42,7 @@ from seatkeeper.server.store.advisory import (
     write_counts,
     write_mark,
 )
+from seatkeeper.server.store.borrows import read_borrow, write_borrow
 from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
     POLICY_FORMAT,
@@ -94,6 +95,8 @@ def _format_of(spec: PoolSpec) -> int:
     if policy.stay is not None:
         return STAY_FORMAT
     if any(each.notice for each in policy.reservations):
+        return STAY_FORMAT
+    if policy.borrow is not None:
         return STAY_FORMAT
     if policy.hold is not None or policy.reservations:
         return TERMS_FORMAT
@@ -232,6 +235,8 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     record.claim_id = grant.claim_id
     if grant.heeds_within is not None:
         record.heeds_within_millis = wait_millis(grant.heeds_within)
+    elif grant.borrow is not None:
+        record.heeds_within_millis = 0
     if grant.marks is not None:
         del record.lots[:]
         record.lots.extend(map(encode_seats, grant.marks.lots))
@@ -239,6 +244,7 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     write_mark(record, grant.mark)
     if grant.continues:
         record.continues_fence = grant.continues
+    write_borrow(record, grant.borrow)
     return record
 
 
@@ -278,6 +284,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         marks=decode_marks(record.lots, record.overdraft),
         mark=read_mark(record),
         continues=record.continues_fence,
+        borrow=read_borrow(record),
     )
 
 

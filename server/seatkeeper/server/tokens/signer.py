@@ -80,12 +80,15 @@ class TokenSigner:
         issued_at: Instant,
         expires_at: Instant,
         certificate_sha256: bytes | None = None,
+        machine: str = "",
     ) -> str:
         """Return a token for ``grant``.
 
         ``expires_at`` must not be later than the end of the session's lease as it stands; it is
         rounded down to a second, and never more than ``TOKEN_LIFE_MAX`` after ``issued_at``.
-        ``certificate_sha256`` binds the token to a client certificate (RFC 8705).
+        ``certificate_sha256`` binds the token to a client certificate (RFC 8705). ``machine``: the
+        thumbprint of the key of a machine that has borrowed the seats: the token is bound to that, and
+        lives until ``expires_at``, however long.
         """
         life_max = int(TOKEN_LIFE_MAX.total_seconds())
         issued = issued_at // 1000
@@ -95,11 +98,15 @@ class TokenSigner:
             "aud": pool,
             "jti": grant.grant_id,
             "iat": issued,
-            "exp": min(expires_at // 1000, issued + life_max),
+            "exp": expires_at // 1000
+            if machine
+            else min(expires_at // 1000, issued + life_max),
             "seats": grant.seats,
             "fence": grant.fence,
         }
-        if certificate_sha256 is not None:
+        if machine:
+            claims["cnf"] = {"jkt": machine}
+        elif certificate_sha256 is not None:
             claims["cnf"] = {"x5t#S256": _base64url(certificate_sha256)}
         # As PyJWT would encode it. That makes the header anew for each token, and finds the algorithm.
         signed = b"%s.%s" % (self._header, _base64url(_dumps(claims).encode()).encode())

@@ -63,6 +63,7 @@ DENIAL_REASONS = {
     Refusal.POOL_DRAINED: seat_pb2.DENIAL_REASON_POOL_DRAINED,
     Refusal.UNKNOWN_COST_CLASS: seat_pb2.DENIAL_REASON_UNKNOWN_COST_CLASS,
     Refusal.GRANTED_ELSEWHERE: seat_pb2.DENIAL_REASON_GRANTED_ELSEWHERE,
+    Refusal.BORROW_REFUSED: seat_pb2.DENIAL_REASON_BORROW_REFUSED,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""

@@ -10,6 +10,7 @@ from seatkeeper.server.domain import (
     ProjectShare,
     ReclaimRule,
 )
+from seatkeeper.server.wire.borrowing import decode_borrow, encode_borrow
 from seatkeeper.server.wire.counting import decode_counting, encode_counting
 from seatkeeper.server.wire.hold_rules import decode_hold, encode_hold
 from seatkeeper.server.wire.pool_rules import decode_rules, encode_rules
@@ -51,6 +52,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     message.reservations.extend(map(encode_reservation, policy.reservations))
     if policy.counting != NO_POLICY.counting:
         message.counting.CopyFrom(encode_counting(policy.counting))
+    if policy.borrow is not None:
+        message.borrow.CopyFrom(encode_borrow(policy.borrow))
     return message
 
 
@@ -65,6 +68,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
     rules, counting = decode_rules(message), decode_counting(message)
     hold = decode_hold(message.hold) if message.HasField("hold") else None
     stay = decode_stay(message.stay) if message.HasField("stay") else None
+    borrow = decode_borrow(message.borrow) if message.HasField("borrow") else None
     reservations = decode_reservations(message.reservations)
     if not message.projects:
         found = PoolPolicy(
@@ -75,6 +79,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             reservations=reservations,
             counting=counting,
             stay=stay,
+            borrow=borrow,
         )
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
@@ -96,6 +101,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         reservations,
         counting,
         stay,
+        borrow,
     )
 
 

@@ -27,6 +27,7 @@ from seatkeeper.core.validate import (
     is_name,
 )
 from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
+from seatkeeper.server.wire.borrowing import check_borrow
 from seatkeeper.server.wire.counting import check_counting
 from seatkeeper.server.wire.gangs import check_gang
 from seatkeeper.server.wire.hold_rules import check_activity, check_hold
@@ -238,6 +239,7 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         check_stay(policy.stay)
     check_rules(policy)
     check_counting(policy)
+    check_borrow(policy)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
     if (fault := policy_fault(decode_policy(policy), seats)) is not None:

@@ -1,0 +1,1 @@
+"""What a machine keeps of the seats that it has borrowed, and how it verifies them offline."""
