@@ -14,6 +14,7 @@ from tests.simulation.administrators import (
     check_acts,
     taken_by_force,
 )
+from tests.simulation.borrowers import Borrower, check_borrowed
 from tests.simulation.callbacks import check_notices
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
@@ -111,6 +112,10 @@ class Referee:
         """Look at the whole run; return what was wrong."""
         store, user_record = self._cluster.store, self._user_record
         self._believed += [belief.believed for belief in self._user_record.beliefs]
+        are_clocks_right = not any("jump_clock" in each for each in self._faults.injected)
+        if are_clocks_right:  # else a machine's day may be another than a node's
+            machines = (user for user in self._faults.users if isinstance(user, Borrower))
+            self._believed += [each for machine in machines for each in machine.believed]
         found = lives(store.changes, store.changed_at, KEYS.prefix)
         taken = taken_by_force(store.changes, store.changed_at)
         believed = as_far_as_promised(self._believed, taken)
@@ -150,6 +155,9 @@ class Referee:
         acts = [act for user in administrators for act in user.acts]
         reported += check_acts(store.changes, store.changed_at, acts)
         reported += check_notices(store.changes, store.changed_at)
+        reported += check_borrowed(
+            store.changes, store.changed_at, are_clocks_right=are_clocks_right
+        )
         said = [act for user in administrators for act in user.holds]
         reported += check_holds(store.changes, store.changed_at, said)
         moves = [move for user in administrators for move in user.moves]
@@ -208,7 +216,7 @@ class Referee:
         if self._own_rule:
             return {pool: self._tried.rule() for pool in self._capacity}
         shared = [
-            (pool, replace(policy, hold=None, stay=None))
+            (pool, replace(policy, hold=None, stay=None, borrow=None))
             for pool, policy in self._cluster.shared.items()
         ]
         ruled = self._cluster.ruled

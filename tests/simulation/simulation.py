@@ -17,6 +17,15 @@ from tests.policies.rules_kept import drawn_rules
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
+from tests.simulation.borrowers import (
+    SETTLING_SECONDS as DAYS_SECONDS,
+)
+from tests.simulation.borrowers import (
+    borrowers,
+    borrows_of,
+    drawn_borrow,
+    set_clocks_right,
+)
 from tests.simulation.choosers import choosers
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.counting import change_counting, counting_of, name_classes
@@ -182,6 +191,9 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             if not user.is_done and process_of(user).is_alive
         ]
         world.run(world.now + SETTLING_SECONDS)
+        if any(policy.borrow is not None for policy in cluster.shared.values()):
+            set_clocks_right(cluster)
+            world.run(world.now + DAYS_SECONDS)
         unserved = _unserved_at_last(cluster, user_record, pools)
         if any(policy.stay is not None for policy in cluster.shared.values()):
             world.run(world.now + STAY_SECONDS)
@@ -210,12 +222,14 @@ def _policies(seed: int, tried: Tried) -> Callable[[int], PoolPolicy]:
         return lambda seats: NO_POLICY
     is_shared = own.random() < POLICIES_SHARE
     rules, holds, counting = _rules_of(seed), holds_of(seed), counting_of(seed)
+    borrows = borrows_of(seed)
 
     def drawn(seats: int) -> PoolPolicy:
         policy = drawn_policy(own, seats) if is_shared else NO_POLICY
         policy = replace(policy, counting=counting)
         policy = replace(policy, rules=drawn_rules(rules, seats)) if rules else policy
-        return replace(policy, hold=drawn_hold(holds)) if holds else policy
+        policy = replace(policy, hold=drawn_hold(holds)) if holds else policy
+        return replace(policy, borrow=drawn_borrow(borrows, seats)) if borrows else policy
 
     return drawn
 
@@ -291,6 +305,7 @@ def _users(
     found += gangers(cluster, user_record, pools, seed)
     found += choosers(cluster, user_record, pools, seed)
     found += returners(cluster, user_record, pools, seed)
+    found += borrowers(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
@@ -149,6 +149,8 @@ class Life:
     ended_at: float | None
     """When it was gone for good; None: it is not."""
     holder: str
+    is_borrowed: bool = False
+    """Whether a machine had it at last, and no session."""
 
 
 def lives(
@@ -162,11 +164,11 @@ def lives(
         before, at = found.get((pool, name)), changed_at[change.revision]
         if change.entry is None:
             if before is not None:
-                found[pool, name] = Life(before.given, at, before.holder)
+                found[pool, name] = replace(before, ended_at=at)
             continue
         grant = read_grant(name, change.entry.value)
         given = {grant.fence: Given(at, grant.seats), **(before.given if before else {})}
-        found[pool, name] = Life(given, None, grant.holder)
+        found[pool, name] = Life(given, None, grant.holder, grant.borrow is not None)
     return found
 
 
@@ -224,7 +226,8 @@ def check_reclaim(
 ) -> Iterator[Violation]:
     """Check whether the seats of killed users were free by ``deadline(user, killed_at)``.
 
-    Their seats are those that they received, and those whose holder has a user's name. ``now``:
+    Their seats are those that they received, and those whose holder has a user's name; but for what a
+    machine has borrowed, which stays until its day. ``now``:
     when the checker looks; deadlines after that are not over yet.
     """
     theirs: dict[str, set[GrantName]] = {user: set() for user in record.killed}
@@ -240,7 +243,9 @@ def check_reclaim(
             continue
         for pool, grant_id in sorted(theirs[user]):
             life = found.get((pool, grant_id))
-            if life is not None and (life.ended_at is None or life.ended_at > latest):
+            if life is None or life.is_borrowed:
+                continue
+            if life.ended_at is None or life.ended_at > latest:
                 yield Violation(
                     Invariant.I7,
                     f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "

@@ -104,6 +104,16 @@ def rules(draw: st.DrawFn) -> pb.PoolRules:
 
 
 @st.composite
+def borrows(draw: st.DrawFn) -> pb.BorrowRule:
+    rule = pb.BorrowRule(low_water=draw(st.integers(0, 100_000)))
+    rule.longest.FromMilliseconds(draw(st.integers(2_000, 366 * 86_400_000)))
+    rule.skew.FromMilliseconds(draw(st.integers(0, 86_400_000)))
+    if draw(st.booleans()):
+        rule.seats = draw(st.integers(0, 100_000))
+    return rule
+
+
+@st.composite
 def holds(draw: st.DrawFn) -> pb.HoldRule:
     """How long seats may be held, as a node would take it."""
     rule = pb.HoldRule()
@@ -177,6 +187,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.hold.CopyFrom(draw(holds()))
     for key in draw(st.sets(st.sampled_from(["linger", "resurrection", "lock_delay"]))):
         getattr(spec.policy.stay, key).FromTimedelta(timedelta(seconds=draw(st.integers(1, 9))))
+    if draw(st.booleans()):
+        spec.policy.borrow.CopyFrom(draw(borrows()))
     if draw(st.booleans()):
         spec.policy.counting.advisory = True
     for cost, number in draw(st.dictionaries(names, st.integers(1, 1_000), max_size=3)).items():

@@ -103,6 +103,7 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     may_be_newer = {
         KEYS.pool(POOL): STAY_FORMAT,
         KEYS.ticket(POOL, uuid7(99)): STAY_FORMAT,
+        GRANT: STAY_FORMAT,
     }
     known = may_be_newer.get(written.key, FORMAT)
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)

@@ -29,6 +29,8 @@ class Dialect:
     """Of several limits for one group the lowest counts; else the first."""
     all_groups: str
     """The name that stands for every group; empty: none does."""
+    borrowed: str
+    """What it calls a seat that is taken to a machine without a network."""
     of_each_version: bool
     """A reservation is made of each version of a feature."""
     unknown: Callable[[Statement], str]

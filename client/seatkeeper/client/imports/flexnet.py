@@ -6,6 +6,7 @@ To translate one more keyword: write what it means as a ``Parsed``, and put it i
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
 from seatkeeper.client.imports.fields import (
@@ -32,6 +33,7 @@ from seatkeeper.client.imports.parsed import (
     Attributes,
     Claim,
     IdleTime,
+    Lending,
     Licence,
     MostOverdraft,
     Package,
@@ -39,12 +41,12 @@ from seatkeeper.client.imports.parsed import (
     Unreadable,
 )
 from seatkeeper.client.imports.statement import Statement
+from seatkeeper.core.borrowing import BORROW_MAX
 
 COMPONENTS_MAX = 1_000
 _DECIMAL = re.compile(r"[\w.-]+(-[0-9]{5}){2,}(-[0-9]+)?")
 
 ATTRIBUTES: Attributes = {
-    "BORROW": "a seat cannot be borrowed for a machine without a network",
     "CAPACITY": "what a seat costs by the size of its machine",
     "DUP_GROUP": "several processes of one user or host take a seat each, unless they share a session",
     "FLOAT_OK": "a seat that moves between machines with its dongle",
@@ -67,13 +69,18 @@ ATTRIBUTES: Attributes = {
             *("AUTH", "CK", "COMPONENTS", "ISSUED", "ISSUER", "NOTICE", "ONE_TS_OK", "OPTIONS"),
             *("SIGN", "SIGN2", "SN", "START", "SUPERSEDE", "TS_OK", "COMPOSITE"),
             *("VENDOR_STRING", "USER_INFO", "VENDOR_INFO", "DIST_INFO", "ASSET_INFO", "SORT"),
+            "BORROW",
         ),
         "",
     ),
 }
 """What a licence may say beside its count and date."""
 
-_BORROWING = no_counterpart("seats cannot be borrowed yet")
+_BORROWERS = no_counterpart(
+    "who may use a pool may borrow its seats; `include` and `exclude` say who"
+)
+BORROW_HOURS = 168
+"""For how long seats are borrowed where a licence says only that they may be."""
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
 _ENTITLEMENT = no_counterpart("activation is between the vendor's software and its server")
 _SERVER = not_needed("clients are given the addresses of nodes: --nodes, SEATKEEPER_NODES")
@@ -104,7 +111,29 @@ def _licence(statement: Statement) -> Licence:
         contract=found.get("SN", ""),
         overdraft=number(found["OVERDRAFT"], "overdraft") if found.get("OVERDRAFT") else 0,
         losses=tuple(losses(found, ATTRIBUTES)),
+        borrow=_borrow(found["BORROW"]) if "BORROW" in found else None,
     )
+
+
+def _borrow(hours: str) -> timedelta:
+    return _hours(number(hours, "number of hours") if hours else BORROW_HOURS)
+
+
+def _lending(statement: Statement) -> Lending:
+    named, said = needs(statement, 2, "a feature and a number")[:2]
+    feature, qualifier = feature_of(named)
+    if statement.keyword == "BORROW_LOWWATER":
+        return Lending(feature, qualifier, low_water=number(said, "number of seats"))
+    hours = number(said, "number of hours")
+    return Lending(feature, qualifier, longest=_hours(hours))
+
+
+def _hours(hours: int) -> timedelta:
+    if not hours:
+        raise Unreadable(
+            "0 hours: seats are borrowed for an hour at least, or leave BORROW out"
+        )
+    return min(timedelta(hours=min(hours, 10_000)), BORROW_MAX)
 
 
 def _attributes(words: list[str]) -> dict[str, str]:
@@ -193,9 +222,8 @@ READINGS: dict[str, Reading | Aside] = {
     **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _idle),
     "LINGER": linger,
     # Borrowing, overdraft, activation.
-    **dict.fromkeys(
-        ("BORROW_LOWWATER", "MAX_BORROW_HOURS", "INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWING
-    ),
+    **dict.fromkeys(("BORROW_LOWWATER", "MAX_BORROW_HOURS"), _lending),
+    **dict.fromkeys(("INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWERS),
     "MAX_OVERDRAFT": _most_overdraft,
     **dict.fromkeys(
         (
@@ -248,6 +276,7 @@ FLEXNET = Dialect(
     is_name_case_sensitive=True,
     is_lowest_limit_in_force=False,
     all_groups="ALL_GROUPS",
+    borrowed="borrowed (BORROW)",
     of_each_version=True,
     unknown=_unknown,
 )

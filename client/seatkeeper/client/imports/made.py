@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from seatkeeper.client.imports.borrowing import put_rule
 from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.lingers import Lingering
@@ -147,6 +148,8 @@ class Made:
             spec.policy.stay.linger.seconds = kept.seconds
             parts["stay"] = [(kept.outcome,)]
             kept.outcome.targets.append(f"pools.{name}.stay")
+        if lines := put_rule(spec, pool):
+            parts["borrow"] = [lines]
         taken: dict[str, tuple[str, str]] = {}
         for project in shared.projects.values():
             places = _places(project.outcomes)

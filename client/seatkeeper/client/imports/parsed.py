@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
 
 from seatkeeper.client.imports.statement import Statement
@@ -76,6 +76,10 @@ class Licence:
     """What else it says that pools have nothing for."""
     multiple: int = 1
     """As part of a package: how many for each seat of the package."""
+    borrow: timedelta | None = None
+    """For how long its seats may be borrowed; None: they may not."""
+    borrow_seats: int | None = None
+    """How many of them at once; None: all."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,20 @@ class Access:
     """``USER``, ``GROUP``, ``HOST`` and so on."""
     who: str
     losses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lending:
+    """How seats of a feature may be borrowed."""
+
+    feature: str
+    qualifier: str = ""
+    longest: timedelta | None = None
+    """For no longer; None: it does not say."""
+    seats: int | None = None
+    """No more at once; None: it does not say."""
+    low_water: int = 0
+    """So many are not borrowed."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +183,18 @@ class Aside:
     reason: str
 
 
-Parsed = Licence | Package | Claim | Access | Group | Linger | IdleTime | MostOverdraft | Aside
+Parsed = (
+    Licence
+    | Package
+    | Claim
+    | Access
+    | Lending
+    | Group
+    | Linger
+    | IdleTime
+    | MostOverdraft
+    | Aside
+)
 
 
 class Unreadable(Exception):

@@ -5,6 +5,7 @@ To translate one more keyword: write what it means as a ``Parsed``, and put it i
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import PurePath
 
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
@@ -29,11 +30,13 @@ from seatkeeper.client.imports.parsed import (
     Became,
     Claim,
     IdleTime,
+    Lending,
     Licence,
     Parsed,
     Unreadable,
 )
 from seatkeeper.client.imports.statement import Statement
+from seatkeeper.core.borrowing import BORROW_MAX
 
 KINDS = ("USER", "HOST", "INTERNET", "PROJECT", "GROUP", "HOST_GROUP", "INTERNET_GROUP")
 _SHOWN = 40
@@ -43,8 +46,6 @@ ATTRIBUTES: Attributes = {
     "hold": "a seat is free at once when it is released",
     "host_based": "seats of named hosts",
     "hostid": "it is for one machine: a pool does not look where its seats are used",
-    "max_roam": "a seat cannot be taken to a machine without a network",
-    "max_roam_count": "a seat cannot be taken to a machine without a network",
     "min_checkout": "how long a seat is held at least",
     "min_timeout": "the shortest idle time that an administrator may choose",
     "named_user": "seats of named users",
@@ -55,6 +56,7 @@ ATTRIBUTES: Attributes = {
     "user_based": "seats of named users",
     **dict.fromkeys(
         (
+            *("max_roam", "max_roam_count"),
             *("akey", "contract", "customer", "id", "issued", "issuer", "key", "options"),
             *(
                 "password",
@@ -72,9 +74,12 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_ROAMING = no_counterpart("seats cannot be taken to a machine without a network yet")
+_ROAMERS = no_counterpart(
+    "who may use a pool may borrow its seats; `include` and `exclude` say who"
+)
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
 _EXEMPT = no_counterpart("a limit is for all holders alike, or for all of a project")
+_NO_ROAMING = ("", "0", "-1")
 _OF_THE_SERVER = "rlm.opt"
 """The options file that is about who administers the server, not about licences."""
 
@@ -115,7 +120,32 @@ def _licence(statement: Statement) -> Parsed:
         signature=found.get("sig", ""),
         contract=found.get("contract", ""),
         losses=tuple(losses(found, ATTRIBUTES)),
+        borrow=_roams(found.get("max_roam", "")),
+        borrow_seats=_roam_count(found.get("max_roam_count", "")),
     )
+
+
+def _roams(days: str) -> timedelta | None:
+    """Return for how long seats roam; 0, -1 or nothing said: they do not."""
+    return None if days in _NO_ROAMING else _days(days)
+
+
+def _roam_count(text: str) -> int | None:
+    return None if text in ("", "-1") else number(text, "number of seats")
+
+
+def _lending(statement: Statement) -> Lending:
+    said, feature = needs(statement, 2, "a number and a product")[:2]
+    if statement.keyword == "ROAM_MAX_COUNT":
+        return Lending(feature, seats=number(said, "number of seats"))
+    longest = _days(said)
+    if not longest:
+        raise Unreadable("0 days: seats roam for a day at least, or leave max_roam out")
+    return Lending(feature, longest=longest)
+
+
+def _days(text: str) -> timedelta:
+    return min(timedelta(days=1) * min(number(text, "number of days"), 1_000), BORROW_MAX)
 
 
 def _attributes(words: list[str]) -> dict[str, str]:
@@ -200,9 +230,8 @@ READINGS: dict[str, Reading | Aside] = {
     **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _idle),
     "MINREMOVE": not_needed("`seatkeeper grant release` frees a seat at any time"),
     # Roaming.
-    **dict.fromkeys(
-        ("ROAM_MAX_COUNT", "ROAM_MAX_DAYS", "INCLUDEALL_ROAM", "EXCLUDEALL_ROAM"), _ROAMING
-    ),
+    **dict.fromkeys(("ROAM_MAX_COUNT", "ROAM_MAX_DAYS"), _lending),
+    **dict.fromkeys(("INCLUDEALL_ROAM", "EXCLUDEALL_ROAM"), _ROAMERS),
     "CLIENT_CACHE": not_needed("a session keeps its seats while a node is away"),
     # How the server runs.
     **dict.fromkeys(("NOLOG", "DEBUGLOG", "REPORTLOG", "ROTATE", "PURGE_REPORTLOG"), _LOG),
@@ -236,6 +265,7 @@ RLM = Dialect(
     is_name_case_sensitive=False,
     is_lowest_limit_in_force=True,
     all_groups="",
+    borrowed="taken along (max_roam)",
     of_each_version=False,
     unknown=lambda _: "",
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.feature_lines import DAY_ONE, Found, Key, not_first, uses
-from seatkeeper.client.imports.parsed import Became, Licence, Outcome, Package
+from seatkeeper.client.imports.parsed import Became, Lending, Licence, Outcome, Package
 
 YEAR_MAX = 2200
 """Lots are of before it."""
@@ -30,6 +30,10 @@ class Source:
     contract: str = ""
     overdraft: int = 0
     """Seats that it allows beyond its own."""
+    borrow: timedelta | None = None
+    """For how long they may be borrowed; None: they may not."""
+    borrow_seats: int | None = None
+    """How many of them at once; None: all."""
 
     @property
     def is_lot(self) -> bool:
@@ -51,6 +55,8 @@ class Pool:
     sources: list[Source] = field(default_factory=list)
     packages: list[Outcome] = field(default_factory=list)
     """The lines that make it a part of a package."""
+    lendings: list[tuple[Outcome, Lending]] = field(default_factory=list)
+    """What options say of borrowing its seats."""
 
     @property
     def seats(self) -> int:
@@ -155,6 +161,8 @@ def _source(outcome: Outcome, licence: Licence, today: date) -> Source:
         licence.expires,
         licence.contract,
         licence.overdraft,
+        licence.borrow,
+        licence.borrow_seats,
     )
 
 

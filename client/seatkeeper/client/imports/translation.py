@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from seatkeeper.client.imports.borrowing import lend
 from seatkeeper.client.imports.daemons import Daemons
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.groups import Groups
@@ -18,6 +19,7 @@ from seatkeeper.client.imports.parsed import (
     Claim,
     Group,
     IdleTime,
+    Lending,
     Licence,
     Linger,
     MostOverdraft,
@@ -90,6 +92,7 @@ def translate(
     features = features_of(dialect, meant.licences, meant.packages, today)
     daemons = Daemons(dialect, features, (each.statement for each in meant.outcomes))
     shared, ruled = _shared_and_ruled(dialect, features, meant, daemons)
+    lend(dialect, features, meant.lendings)
     terms = TermsOf(dialect, features, daemons)
     for outcome, said in sorted(meant.terms, key=lambda each: not each[1].feature):
         terms.add(outcome, said)
@@ -142,6 +145,7 @@ class _Meant:
     groups: list[tuple[Outcome, Group]] = field(default_factory=list)
     lingers: list[tuple[Outcome, Linger]] = field(default_factory=list)
     terms: list[tuple[Outcome, IdleTime | MostOverdraft]] = field(default_factory=list)
+    lendings: list[tuple[Outcome, Lending]] = field(default_factory=list)
 
     def add(self, dialect: Dialect, outcome: Outcome) -> None:
         """Read one more statement."""
@@ -164,6 +168,8 @@ class _Meant:
                 self.claims.append((outcome, parsed))
             case Access():
                 self.accesses.append((outcome, parsed))
+            case Lending():
+                self.lendings.append((outcome, parsed))
             case Group():
                 self.groups.append((outcome, parsed))
             case Linger():

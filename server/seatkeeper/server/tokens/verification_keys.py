@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from datetime import timedelta
 
 from seatkeeper.internal.v1 import state_pb2
@@ -36,7 +36,7 @@ class VerificationKeys:
         The node that signed it may be gone long before. Sent again, the later record takes the place of
         the other.
         """
-        lease_id = secrets.randbits(63) | 1
+        lease_id = random.getrandbits(63) | 1
         await self._store.grant_lease(lease_id, max(until, KEPT_MIN))
         record = state_pb2.KeyRecord(jwk_json=jwk_json).SerializeToString()
         key = f"{self._keys.signing_key(kid)}.{grant_id}"
