@@ -1123,10 +1123,23 @@ DEFECTS = (
     ),
     Defect(
         "no node looks for borrowed seats of a pool that no client uses",
+        f"{SERVER}/pool/router.py",
+        "        self._borrowed.start()\n",
+        "",
+        tests=("tests/unit/service/test_borrowed_after_a_restart.py",),
+    ),
+    Defect(
+        "what a machine gets is called back by the same decision",
+        f"{SERVER}/decide/new_guard.py",
+        "draft.gone | decision.lent.keys() if decision.lent else draft.gone",
+        "draft.gone",
+    ),
+    Defect(
+        "the loop does not wake at the day of a borrowed seat",
         f"{SERVER}/pool/background.py",
         "        if (day := next_due(self._mirror.state)) is not None:\n",
         "        if (day := None) is not None:\n",
-        tests=("tests/unit/service/test_borrowing.py",),
+        tests=("tests/unit/pool/test_pool_loop_borrows.py",),
     ),
     Defect(
         "a batch overlooks what changed since it was seen",

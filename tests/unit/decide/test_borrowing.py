@@ -19,6 +19,7 @@ from seatkeeper.server.domain import (
     Denied,
     ForcedEnd,
     Grant,
+    HoldRule,
     Instant,
     Limits,
     Noted,
@@ -143,6 +144,17 @@ def test_what_is_called_back_is_not_lent() -> None:
     ((_, outcome),) = decided(state, borrow()).outcomes
     assert isinstance(outcome, Denied)
     assert outcome.message.startswith("borrow.called_back")
+
+
+def test_what_is_lent_is_not_called_back_by_the_same_decision() -> None:
+    """The plan is made on what was stored: there it is a session's still, and held for too long."""
+    hold = HoldRule(warning=MINUTE, longest=2 * MINUTE)
+    state = pool(replace(held(), heeds_within=MINUTE))
+    state.spec = PoolSpec(POOL, 3, policy=PoolPolicy(borrow=RULE, hold=hold))
+    assert decided(state, after=2 * MINUTE).guard.reclaims.running, "it would be"
+    decision = decided(state, borrow(), after=2 * MINUTE)
+    assert decision.lent
+    assert not decision.guard.reclaims.running
 
 
 def test_a_session_that_has_ended_lends_nothing() -> None:

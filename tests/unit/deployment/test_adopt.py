@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.unit.kit import eventually
+from tests.unit.kit import a_grant, eventually
 
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.deployment.adopt import FENCE_STEP, AdoptError, Adoption
-from seatkeeper.server.domain import Guard
+from seatkeeper.server.domain import Borrow, Guard, Instant
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.store import MemoryStore, Put, records
 from seatkeeper.server.store.keys import Keys
@@ -52,6 +53,20 @@ async def test_until_the_waiting_is_over_no_node_starts_and_no_fence_is_raised()
     assert await fence(store) > 7 + FENCE_STEP - 1
     node = await Node.start(config.model_copy(update={"deployment": deployment}), store=store)
     await node.stop()
+
+
+async def test_what_was_borrowed_before_the_snapshot_is_borrowed_still() -> None:
+    store = Lasting()
+    borrow = Borrow(b"k" * 32, "thumb", Instant(9_000), Instant(9_600), Instant(1_000))
+    grant = replace(a_grant(1, fence=7), session_id="", lease_id=0, borrow=borrow)
+    key, value = KEYS.grant("p", grant.grant_id), records.encode_grant(grant)
+    guard = Put(KEYS.guard("p"), records.encode_guard(Guard(7, 0)))
+    await store.commit([guard, Put(key, value)])
+    await Adoption(store, KEYS, lambda _: None).run(timedelta(0))
+    entry = await store.get(key)
+    assert entry is not None
+    assert records.decode_grant(grant.grant_id, entry.value) == grant
+    assert await fence(store) > 7 + FENCE_STEP - 1, "its fence is no other grant's"
 
 
 async def test_a_node_that_starts_while_it_waits_is_seen() -> None:

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.kit import POOL, eventually, uuid7
+from tests.unit.service.test_engine_service import an_agent
 from tests.unit.service.test_pool_service import create, spec, update
 from tests.unit.services import (
     DEADLINE,
@@ -295,6 +296,21 @@ async def test_the_session_releases_and_renews_nothing_of_it(services: Services)
     answer = await services.seats.Renew(request, timeout=DEADLINE)
     assert not answer.renewed.tokens
     assert (await services.look()).borrowed == 1
+
+
+async def test_an_agent_works_under_no_borrowed_seat(services: Services) -> None:
+    who = await services.session()
+    token = (await services.acquire(who, 1)).token
+    agent = await an_agent(services)
+    claim = await agent.claim(token)
+    failure = await refused(borrow(services, who))
+    assert failure.message.startswith("borrow.in_use")
+    await agent.give_up(1)
+    await claim.end()
+    await borrow(services, who)
+    failure = await refused(agent.claim(token))
+    assert "borrowed" in failure.message
+    assert (await services.look()).grants[0].agent_id == ""
 
 
 async def test_an_administrator_frees_it_at_once_and_cannot_warn_its_machine(

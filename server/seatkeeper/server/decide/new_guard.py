@@ -24,7 +24,9 @@ def new_guard(draft: Draft) -> Guard:
     overtaken = draft.overtaken.waiting(decision.tickets, draft.gone, draft.served)
     if overtaken or guard.overtaken:
         guard = replace(guard, overtaken=overtaken)
-    reclaims = reclaimed.reclaims_after(pool, draft.plan, draft.now, draft.gone)
+    # What a machine has from now on cannot be called back, whatever was planned before.
+    not_there = draft.gone | decision.lent.keys() if decision.lent else draft.gone
+    reclaims = reclaimed.reclaims_after(pool, draft.plan, draft.now, not_there)
     if reclaims is not pool.guard.reclaims:
         guard = replace(guard, reclaims=reclaims)
         decision.is_reclaim = True

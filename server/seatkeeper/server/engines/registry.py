@@ -225,6 +225,8 @@ class Engines:
         grant = records.decode_grant(grant_id, entry.value)
         if grant.fence != fence:
             raise GrantEnded(f"grant {grant_id} has fence {grant.fence}, not {fence}")
+        if grant.borrow is not None:
+            raise GrantEnded(f"grant {grant_id} is a machine's now, which has borrowed it")
         return entry, grant
 
     async def _is_alive(self, agent_id: str) -> bool:

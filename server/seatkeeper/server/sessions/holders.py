@@ -53,7 +53,8 @@ class Holders:
         """Add to the grants and tickets of ``pool`` what is known of their sessions."""
         wanted = [grant.session_id for grant in pool.grants]
         wanted += [ticket.session_id for ticket in pool.tickets]
-        facts = await self._facts(list(dict.fromkeys(wanted))[:SESSIONS_MAX])
+        # What is borrowed is of no session.
+        facts = await self._facts(list(dict.fromkeys(filter(None, wanted)))[:SESSIONS_MAX])
         for grant in pool.grants:
             if (found := facts.get(grant.session_id)) is None:
                 continue
