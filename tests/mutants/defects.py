@@ -1133,6 +1133,7 @@ DEFECTS = (
         f"{SERVER}/decide/new_guard.py",
         "draft.gone | decision.lent.keys() if decision.lent else draft.gone",
         "draft.gone",
+        tests=("tests/unit/decide/test_borrowing.py",),
     ),
     Defect(
         "the loop does not wake at the day of a borrowed seat",
