@@ -262,14 +262,6 @@ def _in_place(grant: StoredGrant, ticket: StoredTicket | None, turn: _Turn) -> b
     return turn[0] <= -grant.priority
 
 
-def _stale_fences(made: Iterable[StoredGrant], history: PoolHistory) -> Iterator[str]:
-    """Yield each grant whose fence is not above all earlier ones, and note the new ones."""
-    for grant in sorted(made, key=lambda grant: grant.fence):
-        if grant.fence <= history.fence:
-            yield f"{grant.grant_id} got fence {grant.fence} after {history.fence}"
-        history.fence = max(history.fence, grant.fence)
-
-
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
