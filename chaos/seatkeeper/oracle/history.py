@@ -351,9 +351,7 @@ class _PoolLedger:
                     self._check_end(revision, ticket, "place in the queue")
                 if not self._is_decision:
                     self._limits.note_end(revision, ticket)
-        gone: list[StoredGrant | StoredTicket] = [
-            ticket for ticket in ended.values() if ticket is not None
-        ]
+        gone: list[StoredGrant | StoredTicket] = [*filter(None, ended.values())]
         for name in self._grants_ended:
             if (grant := self._held.pop(name, None)) is not None:
                 gone.append(grant)

@@ -105,16 +105,10 @@ class AsyncSeatClient(TakesAgain):
         check_type("tls", tls, TlsConfig | None)
         self._config = introduced(config or ClientConfig())
         self._clock = clock or default_clock()
-        self._nodes = NodePicker(
-            parse_addresses(addresses), self._config.breaker, random=random.random()
-        )
-        self._session = ClientSession(
-            self._nodes,
-            self._config,
-            tls,
-            self._clock,
-            Account(_checked_holder(holder), sendable("project", project)),
-        )
+        nodes = parse_addresses(addresses)
+        self._nodes = NodePicker(nodes, self._config.breaker, random=random.random())
+        account = Account(_checked_holder(holder), sendable("project", project))
+        self._session = ClientSession(self._nodes, self._config, tls, self._clock, account)
         self._calls = Calls(
             self._nodes,
             self._session.connect,

@@ -166,19 +166,11 @@ class _Reader:
         overtaking = values.get("overtaking")
         if overtaking is not None and isinstance(overtaking.value, _Inner):
             self._overtaking(spec, overtaking.value.values)
-        reclaim = values.get("reclaim")
-        if reclaim is not None and isinstance(reclaim.value, _Inner):
-            self._reclaim(spec, reclaim.place, reclaim.value.values)
-        hold = values.get("hold")
-        if hold is not None and isinstance(hold.value, _Inner):
-            self._hold(spec, hold.place, hold.value.values)
-        stay = values.get("stay")
-        if stay is not None and isinstance(stay.value, _Inner):
-            self._stay(spec, stay.place, stay.value.values)
-        borrow = values.get("borrow")
-        if borrow is not None and isinstance(borrow.value, _Inner):
-            given = {key: found.value for key, found in borrow.value.values.items()}
-            spec.policy.borrow.CopyFrom(borrow_of(given))
+        lengths = {"reclaim": self._reclaim, "hold": self._hold, "stay": self._stay}
+        for key, put in lengths.items():
+            said = values.get(key)
+            if said is not None and isinstance(said.value, _Inner):
+                put(spec, said.place, said.value.values)
         lots = values.get("lots")
         if lots is not None and isinstance(lots.value, Mapping):
             self._add_lots(spec, entry, lots.value)
@@ -188,6 +180,8 @@ class _Reader:
         plain = {key: _plain(found) for key, found in values.items()}
         if (counting := counting_of(plain)).ByteSize():
             spec.policy.counting.CopyFrom(counting)
+        if isinstance(lent := plain.get("borrow"), Mapping):
+            spec.policy.borrow.CopyFrom(borrow_of(lent))
         rules = rules_of(plain)
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
