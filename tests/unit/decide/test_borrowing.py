@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, release, uuid7
+from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.stay import StayRule
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.decide.borrowing import next_due
 from seatkeeper.server.domain import (
@@ -31,8 +32,10 @@ from seatkeeper.server.domain import (
     Refusal,
     Released,
     ReturnGrant,
+    Stay,
 )
 from seatkeeper.server.domain.borrow import Borrow
+from seatkeeper.server.domain.gang import GangMember
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 SKEW = timedelta(minutes=10)
@@ -270,3 +273,45 @@ def test_whatever_is_asked_no_more_is_lent_than_the_pool_allows(
 def test_the_loop_wakes_for_the_first_that_is_due() -> None:
     assert next_due(pool(held())) is None
     assert next_due(pool(lent(1, until=2 * DAY), lent(2))) == NOW + millis(DAY + SKEW)
+
+
+@pytest.mark.parametrize(
+    "stay",
+    [
+        StayRule(lock_delay=MINUTE),
+        StayRule(resurrection=MINUTE),
+        StayRule(linger=MINUTE, resurrection=MINUTE, lock_delay=MINUTE),
+    ],
+    ids=["lock delay", "resurrection", "all"],
+)
+@pytest.mark.parametrize("end", ["its day", "its machine", "an administrator"])
+def test_nothing_is_kept_of_a_seat_that_left_with_a_machine(stay: StayRule, end: str) -> None:
+    """Its session holds it no more, so neither its holder's return nor a delay is waited for."""
+    state = pool(held(), seats=1, tickets=1)
+    assert state.spec is not None
+    policy = replace(state.spec.policy, stay=stay)
+    state.spec = replace(state.spec, policy=policy)
+    state.put_stay(Stay(held()))
+    decision = decided(state, borrow())
+    assert decision.stays == {uuid7(1): None}
+    (grant,) = decision.lent.values()
+    after = pool(grant, seats=1, tickets=1)
+    after.spec = state.spec
+    ends = {
+        "its day": ([], DAY + SKEW),
+        "its machine": ([give_back()], MINUTE),
+        "an administrator": ([ForcedEnd(uuid7(1), "", 1, "lost")], MINUTE),
+    }
+    commands, at = ends[end]
+    freed = decided(after, *commands, after=at)
+    assert freed.grants_ended == [uuid7(1)]
+    assert [each.grant_id for each in freed.grants] == [uuid7(50)]
+    assert uuid7(1) not in freed.stays
+    assert not freed.kept
+
+
+@pytest.mark.parametrize("after", [None, 0], ids=["a gang", "alternatives"])
+def test_a_grant_of_several_pools_is_lent_as_any_other(after: int | None) -> None:
+    others = (GangMember(POOL, uuid7(1), 1, after), GangMember("other", uuid7(2), 1, after))
+    decision = decided(pool(changed(held(), gang=others)), borrow())
+    assert decision.outcomes[0][1] == Noted(decision.lent[uuid7(1)])
