@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import SCRIPT, environment
+from tests.cli.commands import SCRIPT, address_of, environment, serving
 from tests.cli.conftest import Cluster
 from tests.cli.test_build import BuildRunner, build_runner
 from tests.tree import ROOT
+
+from seatkeeper.client import SeatClient
 
 __all__ = ["build_runner"]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -39,6 +42,15 @@ def run(cluster: Cluster, page: str, folder: Path) -> subprocess.CompletedProces
         timeout=SECONDS_MAX,
         check=False,
     )
+
+
+@pytest.fixture
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A node for each page: what one leaves behind is in no other's way."""
+    with serving(tmp_path_factory.mktemp("node")) as node:
+        address = address_of(node)
+        with SeatClient(address) as client:
+            yield Cluster(address, client)
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
@@ -72,8 +84,8 @@ def test_from_trtexec(build_runner: BuildRunner, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "who-waits-and-why.md", tmp_path)
+def test_who_waits_and_why(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "who-waits-and-why.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in done.stdout
     assert "at position 1 now" in done.stdout
@@ -85,12 +97,12 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
     assert "denied, with exit code" in done.stdout
     assert "the licence server is moved at noon" in done.stderr
     assert "no seat is held" in done.stdout
-    assert "scarce" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "scarce" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_keep_seats_after_a_release(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "keep-seats-after-a-release.md", tmp_path)
+def test_keep_seats_after_a_release(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "keep-seats-after-a-release.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"stay +resurrection=300,lock_delay=15", done.stdout)
     assert "KEPT UNTIL" in done.stdout.upper()
@@ -105,8 +117,8 @@ def test_keep_seats_after_a_release(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_how_long_seats_are_held(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "how-long-seats-are-held.md", tmp_path)
+def test_how_long_seats_are_held(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "how-long-seats-are-held.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
         r"1 seat of solver called back from \S+, with a notice of 10 min", done.stdout
@@ -121,12 +133,12 @@ def test_how_long_seats_are_held(cluster: Cluster, tmp_path: Path) -> None:
     assert re.search(r"held until .* at most, 2 h 0 min of it added", done.stdout)
     assert re.search(r"hold.idle.*1800", done.stdout)
     assert "given back" in done.stdout
-    assert "solver" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "solver" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_take_a_seat_offline(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "take-a-seat-offline.md", tmp_path)
+def test_take_a_seat_offline(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "take-a-seat-offline.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "longest=2592000,seats=2,low_water=1" in done.stdout
     assert re.search(r"a seat of field is borrowed until \S+ \S+ UTC", done.stdout)
@@ -137,12 +149,12 @@ def test_take_a_seat_offline(cluster: Cluster, tmp_path: Path) -> None:
     assert done.stdout.count("is given back") == 1
     assert done.stdout.count("was free already") == 2
     assert "goes on until its day" in done.stderr
-    assert "field" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "field" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_who_may_use_a_pool(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "who-may-use-a-pool.md", tmp_path)
+def test_who_may_use_a_pool(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "who-may-use-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("exit code 1\n") == 3, done.stdout + done.stderr
     assert "(rule `include`)" in done.stderr
@@ -153,12 +165,12 @@ def test_who_may_use_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     assert "bert is served meanwhile" in done.stdout
     assert "holder anna has 1 of the 1 seats that each may hold" in done.stdout
     assert "include.groups: students" in done.stdout
-    assert "ruled" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "ruled" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_run_beside_your_vendors_server(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "run-beside-your-vendors-server.md", tmp_path)
+def test_run_beside_your_vendors_server(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "run-beside-your-vendors-server.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bert goes on at once" in done.stdout
     assert "and so does eve" in done.stdout
@@ -168,12 +180,12 @@ def test_run_beside_your_vendors_server(cluster: Cluster, tmp_path: Path) -> Non
     assert re.search(r"would be refused +1 request\b", done.stdout)
     assert re.search(r"beyond its seats +1 seat at most", done.stdout)
     assert "exit code 75" in done.stdout
-    assert "solver" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "solver" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_seats_that_cost_more(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "seats-that-cost-more.md", tmp_path)
+def test_seats_that_cost_more(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "seats-that-cost-more.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"costs +a100=4,t4=1", done.stdout)
     assert "holding 4 seats" in done.stdout
@@ -181,12 +193,12 @@ def test_seats_that_cost_more(cluster: Cluster, tmp_path: Path) -> None:
     assert "4 seats of weighted" in done.stdout
     assert "exit code 2" in done.stdout
     assert "no cost class h100; it has: a100, t4 (rule `cost_class`)" in done.stderr
-    assert "weighted" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "weighted" not in {each.spec.name for each in page.client.pools.list()}
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "share-a-pool.md", tmp_path)
+def test_share_a_pool(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "share-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exit code 2" in done.stdout, done.stdout + done.stderr
     assert "project speech may hold no seat of pool shared (rule `limit`)" in done.stderr
@@ -199,14 +211,14 @@ def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     )
     assert "sh was sent SIGUSR1" in done.stderr
     assert (tmp_path / "shared.svg").read_text().startswith("<svg ")
-    (pool,) = (each for each in cluster.client.pools.list() if each.spec.name == "shared")
+    (pool,) = (each for each in page.client.pools.list() if each.spec.name == "shared")
     assert not pool.spec.policy.projects
-    cluster("pool", "delete", "shared").check()
+    page("pool", "delete", "shared").check()
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "coming-from-flexnet.md", tmp_path)
+def test_coming_from_flexnet(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "coming-from-flexnet.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# license.lic:3: INCREMENT Solver windsim 2026.0 permanent 12 ..." in done.stdout
     assert "wings: {guaranteed: 4, limit: 8}" in done.stdout
@@ -220,13 +232,13 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert "# windsim.opt:6: INCLUDE viewer GROUP wings" in done.stdout
     assert "(wrong.opt:1, license.lic:5)" in done.stderr
     assert "--output pools.yaml: it is there already" in done.stderr
-    there = {each.spec.name for each in cluster.client.pools.list()}
+    there = {each.spec.name for each in page.client.pools.list()}
     assert not {"solver", "viewer", "mesher"} & there
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_keep_seats_for_nights(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "keep-seats-for-nights.md", tmp_path)
+def test_keep_seats_for_nights(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "keep-seats-for-nights.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"ci +2 +project ci +weekdays 22:00-06:00 Europe/Berlin", done.stdout)
     assert "exit code 75" in done.stdout
@@ -241,8 +253,8 @@ def test_keep_seats_for_nights(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
-def test_contracts_and_bursts(cluster: Cluster, tmp_path: Path) -> None:
-    done = run(cluster, "contracts-and-bursts.md", tmp_path)
+def test_contracts_and_bursts(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "contracts-and-bursts.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pool simulator created: 3 seats" in done.stdout
     assert "1 without a contract, and 1 lot in force" in done.stdout
@@ -264,5 +276,5 @@ def test_contracts_and_bursts(cluster: Cluster, tmp_path: Path) -> None:
     assert re.search(r"left this month 39.83 of 40 hours, 499.73 EUR of 500 EUR", done.stdout)
     assert "1 of the overdraft" in done.stdout
     assert "overdraft 1, of which 0 held" in done.stdout
-    there = {each.spec.name for each in cluster.client.pools.list()}
+    there = {each.spec.name for each in page.client.pools.list()}
     assert not {"simulator", "nightly", "viewer"} & there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from seatkeeper.client.admin.borrows import borrow_rule
 from seatkeeper.core.instants import instant_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -14,6 +13,9 @@ THUMBPRINT_SHOWN = 12
 
 def borrow_json(message: pb.BorrowRule) -> dict[str, Any]:
     """Return how seats of a pool are borrowed, for programs."""
+    # The client loads gRPC, which is hushed first: `command._hush_grpc`.
+    from seatkeeper.client.admin.borrows import borrow_rule
+
     rule = borrow_rule(message)
     return {
         "longest_seconds": rule.longest.total_seconds(),

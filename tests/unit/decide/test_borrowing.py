@@ -297,7 +297,7 @@ def test_nothing_is_kept_of_a_seat_that_left_with_a_machine(stay: StayRule, end:
     (grant,) = decision.lent.values()
     after = pool(grant, seats=1, tickets=1)
     after.spec = state.spec
-    ends = {
+    ends: dict[str, tuple[list[Command], timedelta]] = {
         "its day": ([], DAY + SKEW),
         "its machine": ([give_back()], MINUTE),
         "an administrator": ([ForcedEnd(uuid7(1), "", 1, "lost")], MINUTE),
