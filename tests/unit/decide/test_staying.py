@@ -14,6 +14,7 @@ from tests.unit.kit import KEYS, NOW, POOL, a_grant, acquire, changed, release, 
 
 from seatkeeper.core.pool_rules import AtMost
 from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.decide.counting import keeps_any
 from seatkeeper.server.decide.staying import NOTHING_ENDS, KeptEnds
 from seatkeeper.server.domain import (
     Acquire,
@@ -458,3 +459,12 @@ def test_never_more_seats_than_there_are_and_nothing_kept_is_anothers(
                 assert [k.holder for k in taken] == [grant.holder]
         assert not state.kept or rule.linger or rule.outlives
         assert PoolSnapshot.of(state).free == 3 - state.held
+
+
+@pytest.mark.parametrize("seats", [0, 3], ids=["closed", "open"])
+def test_an_advisory_pool_keeps_nothing(seats: int) -> None:
+    """Also while it is closed, and grants nothing."""
+    binding = PoolSpec(POOL, seats, policy=PoolPolicy(stay=LINGER))
+    assert keeps_any(binding)
+    counting = replace(binding.policy.counting, is_advisory=True)
+    assert not keeps_any(replace(binding, policy=replace(binding.policy, counting=counting)))

@@ -29,7 +29,11 @@ def counts_only(spec: PoolSpec | None) -> bool:
 
 def keeps_any(spec: PoolSpec | None) -> bool:
     """Return whether seats of a pool are kept after a release or a loss. An advisory one keeps none."""
-    return spec is not None and spec.policy.stay is not None and not counts_only(spec)
+    return (
+        spec is not None
+        and spec.policy.stay is not None
+        and not spec.policy.counting.is_advisory  # closed and drained ones, too
+    )
 
 
 def mark_of(

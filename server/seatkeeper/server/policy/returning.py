@@ -91,7 +91,9 @@ def without(pool: PoolSnapshot, tickets: Iterable[Ticket], returns: Returns) -> 
     asked = sum(ticket.seats for ticket in tickets)
     return replace(
         pool,
-        free=pool.free + taken - asked,
+        # What is left of the kept seats is granted by the next decision: until then those for whom a
+        # window keeps seats seem to hold all of them.
+        free=min(pool.free, pool.free + taken - asked),
         returned=ids,
         new=[ticket for ticket in pool.new if ticket.grant_id not in ids],
     )
