@@ -5,46 +5,32 @@ Draws of their own, so that what happens in seeds without any stays as it is.
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 from tests.simulation.cluster import SimCluster
+from tests.simulation.gangers import SeveralPools
 from tests.simulation.users import SimSurroundings
 
-from seatkeeper.chaos.users import LibraryUser, UserRecord
-from seatkeeper.client import HoldingState, NoSeatFree, SeatError, ServiceUnavailable
+from seatkeeper.chaos.users import UserRecord
+from seatkeeper.client import HoldingState
 from seatkeeper.core.gang import ALTERNATIVES_MAX
-from seatkeeper.oracle.record import Denied
 
 CHOOSERS_SHARE = 0.4
 """Share of the seeds of several pools in which there are some."""
 
 
-class Chooser(LibraryUser):
-    """Takes a seat of whichever of several pools serves first, and gives up early now and then."""
+class Chooser(SeveralPools):
+    """Takes a seat of whichever of several pools serves first."""
 
     async def _cycle(self) -> None:
-        rng, here = self._rng, self.surroundings
+        rng = self._rng
         count = rng.randint(2, min(ALTERNATIVES_MAX, len(self._pools)))
         pools = [pool for pool, _ in rng.sample(list(self._pools), count)]
         later = sorted(rng.choice([0.0, 0.0, 0.5, 3.0]) for _ in pools[1:])
         wait = rng.choice([2.0, 5.0, 10.0])
         asked_at = self._note_asking()
         one_of = self._client.one_of(dict(zip(pools, [0.0, *later], strict=True)), wait=wait)
-        asking = asyncio.ensure_future(one_of.take())
-        if rng.random() < self.habits.give_up:
-            await asyncio.wait({asking}, timeout=rng.uniform(0.0, 1.0))
-            asking.cancel()
-        try:
-            grants = await asking
-        except NoSeatFree:
-            for pool in pools:
-                self.user_record.note(Denied(self.name, pool, asked_at, here.now(), wait))
-            return
-        except (SeatError, asyncio.CancelledError) as error:
-            here.note(f"{self.name}: failed: {type(error).__name__}")
-            if isinstance(error, ServiceUnavailable):
-                self.user_record.unserved.append((self.name, here.now()))
+        if (grants := await self._take(one_of, pools, wait, asked_at)) is None:
             return
         ((pool, grant),) = grants.items()
         await self._use(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from tests.simulation.cluster import SimCluster
@@ -15,7 +15,9 @@ from tests.simulation.users import SimSurroundings
 
 from seatkeeper.chaos.users import LibraryUser, UserRecord
 from seatkeeper.client import (
+    AsyncGang,
     AsyncGrant,
+    AsyncOneOf,
     HoldingState,
     NoSeatFree,
     SeatError,
@@ -27,31 +29,46 @@ GANGS_SHARE = 0.5
 """Share of the seeds of several pools in which there are some."""
 
 
-class Ganger(LibraryUser):
-    """Takes seats of two pools at once, and gives up early now and then."""
+class SeveralPools(LibraryUser):
+    """Asks for seats of several pools by one request, and gives up early now and then."""
 
-    async def _cycle(self) -> None:
+    async def _take(
+        self,
+        several: AsyncGang | AsyncOneOf,
+        pools: Iterable[str],
+        wait: float,
+        asked_at: float,
+    ) -> Mapping[str, AsyncGrant] | None:
+        """Return what is granted, by pool; None: nothing, and why is noted."""
         rng, here = self._rng, self.surroundings
-        pools = rng.sample(list(self._pools), 2)
-        seats = {pool: rng.choice([1, 1, min(2, capacity)]) for pool, capacity in pools}
-        wait = rng.choice([5.0, 10.0, 20.0])
-        asked_at = self._note_asking()
-        asking = asyncio.ensure_future(self._client.gang(seats, wait=wait).take())
+        asking = asyncio.ensure_future(several.take())
         if rng.random() < self.habits.give_up:
             await asyncio.wait({asking}, timeout=rng.uniform(0.0, 1.0))
             asking.cancel()
         try:
-            grants = await asking
+            return await asking
         except NoSeatFree:
-            for pool in seats:
+            for pool in pools:
                 self.user_record.note(Denied(self.name, pool, asked_at, here.now(), wait))
-            return
         except (SeatError, asyncio.CancelledError) as error:
             here.note(f"{self.name}: failed: {type(error).__name__}")
             if isinstance(error, ServiceUnavailable):
                 self.user_record.unserved.append((self.name, here.now()))
-            return
-        await self._use_all(seats, grants)
+        return None
+
+
+class Ganger(SeveralPools):
+    """Takes seats of two pools at once."""
+
+    async def _cycle(self) -> None:
+        rng = self._rng
+        pools = rng.sample(list(self._pools), 2)
+        seats = {pool: rng.choice([1, 1, min(2, capacity)]) for pool, capacity in pools}
+        wait = rng.choice([5.0, 10.0, 20.0])
+        asked_at = self._note_asking()
+        gang = self._client.gang(seats, wait=wait)
+        if (grants := await self._take(gang, seats, wait, asked_at)) is not None:
+            await self._use_all(seats, grants)
 
     async def _use_all(
         self, seats: Mapping[str, int], grants: Mapping[str, AsyncGrant]

@@ -14,6 +14,7 @@ from tests.unit.service.test_gangs import (
     a_stream,
     changes_of,
     held,
+    in_each_trouble,
     pools,
 )
 from tests.unit.services import DEADLINE, Services, Stream, Who, acquire_of, refused
@@ -130,17 +131,7 @@ async def test_a_later_alternative_waits_for_its_time(services: Services) -> Non
     assert await granted_of(stream) == "b"
 
 
-@pytest.mark.parametrize(
-    "kinds",
-    [
-        ("a lease is over",),
-        ("the store is not there", "the store is full"),
-        ("the answer is lost",),
-        ("it was lost itself",),
-        ("another has decided",) * 5,
-    ],
-    ids=lambda kinds: kinds[0],
-)
+@in_each_trouble
 async def test_whatever_becomes_of_the_transaction_one_is_granted_once(
     services: Services, kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

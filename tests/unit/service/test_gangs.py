@@ -283,7 +283,7 @@ class Trouble:
         return await self._commit(writes, **given)
 
 
-@pytest.mark.parametrize(
+in_each_trouble = pytest.mark.parametrize(
     "kinds",
     [
         ("a lease is over",),
@@ -294,6 +294,9 @@ class Trouble:
     ],
     ids=lambda kinds: kinds[0],
 )
+
+
+@in_each_trouble
 async def test_whatever_becomes_of_the_transaction_it_is_granted_once(
     services: Services, kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

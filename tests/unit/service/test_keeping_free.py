@@ -8,7 +8,7 @@ from tests.unit.kit import eventually, uuid7
 from tests.unit.service.test_alternatives import EITHER, granted_of
 from tests.unit.service.test_alternatives import ask as ask_for_one
 from tests.unit.service.test_gangs import BOTH, a_stream, ask, changes_of, granted, held, holds
-from tests.unit.services import DEADLINE, Services, ref_of
+from tests.unit.services import DEADLINE, Services, Stream, Who, ref_of
 
 from seatkeeper.oracle.gangs import check_gangs
 from seatkeeper.server.store.formats import STAY_FORMAT
@@ -45,14 +45,20 @@ async def waits(services: Services, pool: str, number: int) -> bool:
     return any(ticket.grant_id == uuid7(number) for ticket in found.tickets)
 
 
-async def test_one_that_has_waited_is_passed_no_more_and_is_granted(services: Services) -> None:
+async def a_gang_that_waits(services: Services, *, keeps: bool = True) -> tuple[Who, Stream]:
+    """Return who holds the seat of the first pool, and who waits; the second pool may keep none."""
     await a_pool(services, "a")
-    await a_pool(services, "b")
+    await a_pool(services, "b", keeps=keeps)
     other = await services.session(ttl=timedelta(hours=1))
     await services.acquire(other, 10, pool="a")
     stream = await a_stream(services)
     await ask(stream, BOTH)
     await eventually(lambda: holds(services, "b", queued=1))
+    return other, stream
+
+
+async def test_one_that_has_waited_is_passed_no_more_and_is_granted(services: Services) -> None:
+    other, stream = await a_gang_that_waits(services)
     await services.acquire(other, 11, pool="b")  # passes it
     await services.release(other, 11, pool="b")
     assert not await keeps(services, "b")
@@ -77,13 +83,7 @@ async def test_one_that_has_waited_is_passed_no_more_and_is_granted(services: Se
 async def test_it_is_bounded_and_others_are_served_for_as_long_after_it(
     services: Services,
 ) -> None:
-    await a_pool(services, "a")
-    await a_pool(services, "b")
-    other = await services.session(ttl=timedelta(hours=1))
-    await services.acquire(other, 10, pool="a")
-    stream = await a_stream(services)
-    await ask(stream, BOTH)
-    await eventually(lambda: holds(services, "b", queued=1))
+    await a_gang_that_waits(services)
     services.clock.advance(timedelta(seconds=WITHIN))
     await look_again(services, 30)
     await eventually(lambda: keeps(services, "b"))
@@ -108,13 +108,7 @@ async def is_kept_since(services: Services, pool: str, least: int) -> bool:
 
 async def test_a_pool_that_does_not_say_so_keeps_none(services: Services) -> None:
     """The other does, from the same moment on."""
-    await a_pool(services, "a")
-    await a_pool(services, "b", keeps=False)
-    other = await services.session(ttl=timedelta(hours=1))
-    await services.acquire(other, 10, pool="a")
-    stream = await a_stream(services)
-    await ask(stream, BOTH)
-    await eventually(lambda: holds(services, "b", queued=1))
+    other, _ = await a_gang_that_waits(services, keeps=False)
     services.clock.advance(timedelta(seconds=WITHIN))
     await look_again(services, 30)
     await eventually(lambda: keeps(services, "a"))

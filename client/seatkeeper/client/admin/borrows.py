@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-
+from seatkeeper.client.admin.rule_values import is_whole, length_of, values_in
 from seatkeeper.core.borrowing import SKEW_DEFAULT, BorrowRule
 from seatkeeper.core.errors import InvalidArgument
-from seatkeeper.core.instants import parse_length
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-NO_BORROW = "none"
 EXAMPLE = "longest=30d,seats=5"
-_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,6}))?", re.ASCII)
 _LENGTHS, _NUMBERS = ("longest", "skew"), ("seats", "low_water")
 
 
@@ -23,23 +18,15 @@ def parse_borrow(text: str) -> pb.BorrowRule:
     `InvalidArgument` for what cannot be read; whether the values make sense is for a node to say.
     """
     rule = pb.BorrowRule()
-    if text.strip() == NO_BORROW:
-        return rule
-    found: set[str] = set()
-    for part in text.split(","):
-        key, equals, value = (each.strip() for each in part.partition("="))
-        if not equals or key not in (*_LENGTHS, *_NUMBERS) or key in found:
-            names = ", ".join((*_LENGTHS, *_NUMBERS))
-            raise InvalidArgument(
-                f"borrow: {part[:100]!r} is not one of {names}, each once, as in {EXAMPLE}, or "
-                f"{NO_BORROW}"
-            )
-        found.add(key)
+    values = values_in("borrow", text, (*_LENGTHS, *_NUMBERS), EXAMPLE)
+    for key, value in values.items():
         if key in _LENGTHS:
-            getattr(rule, key).FromTimedelta(_length(key, value))
+            getattr(rule, key).FromTimedelta(length_of("borrow", key, value))
+        elif not is_whole(value):
+            raise InvalidArgument(f"borrow: {key}={value[:100]} is no number from 0 on")
         else:
-            setattr(rule, key, _number(key, value))
-    if not rule.HasField("longest"):
+            setattr(rule, key, int(value))
+    if values and not rule.HasField("longest"):
         raise InvalidArgument(f"borrow: {text[:100]!r} gives no longest=LENGTH")
     return rule
 
@@ -66,19 +53,3 @@ def with_borrow(policy: pb.PoolPolicy, rule: pb.BorrowRule | None) -> None:
     policy.ClearField("borrow")
     if rule.ByteSize():
         policy.borrow.CopyFrom(rule)
-
-
-def _number(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise InvalidArgument(f"borrow: {key}={text[:100]} is no number from 0 on")
-    return int(text)
-
-
-def _length(key: str, text: str) -> timedelta:
-    if (found := _SECONDS.fullmatch(text)) is not None:
-        micros = int((found[2] or "").ljust(6, "0"))
-        return timedelta(seconds=int(found[1]), microseconds=micros)
-    try:
-        return parse_length(text)
-    except ValueError as error:
-        raise InvalidArgument(f"borrow: {key}={text[:100]}: {error}") from None

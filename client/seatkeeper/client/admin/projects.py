@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
+from seatkeeper.client.admin.rule_values import is_whole, seconds_in
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _FIELDS = ("guaranteed", "limit", "weight", "parent")
 NO_OVERTAKING = "none"
-_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,6}))?", re.ASCII)
 
 
 def parse_project(text: str) -> pb.ProjectShare:
@@ -71,7 +70,7 @@ def parse_overtaking(text: str) -> pb.Overtaking:
             f"{NO_OVERTAKING}"
         )
     seats = found["seats"]
-    if not (seats.isascii() and seats.isdecimal() and len(seats) < 10):
+    if not is_whole(seats):
         raise InvalidArgument(f"overtaking: seats={seats[:100]} is no whole number from 0 on")
     overtaking.seats = int(seats)
     overtaking.within.FromTimedelta(_overtaking_time("within", found["within"]))
@@ -81,13 +80,12 @@ def parse_overtaking(text: str) -> pb.Overtaking:
 
 
 def _overtaking_time(name: str, text: str) -> timedelta:
-    said = _SECONDS.fullmatch(text)
-    if said is None:
+    if (seconds := seconds_in(text)) is None:
         raise InvalidArgument(
             f"overtaking: {name}={text[:100]} is no number of seconds, with at most 6 digits after a "
             "point"
         )
-    return timedelta(seconds=int(said[1]), microseconds=int((said[2] or "").ljust(6, "0")))
+    return seconds
 
 
 def overtaking_text(overtaking: pb.Overtaking) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
+from seatkeeper.client.admin.rule_values import is_whole, seconds_in, values_in
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-NO_RECLAIM = "none"
 EXAMPLE = "notice=60,minimum_hold=600,hourly=20"
-_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,6}))?", re.ASCII)
 _KEYS = ("notice", "minimum_hold", "hourly")
 
 
@@ -22,17 +20,8 @@ def parse_reclaim(text: str) -> pb.ReclaimRule:
     Times in seconds; all but ``notice`` may be left out. ``none``: an empty message. Raises
     `InvalidArgument` for what cannot be read; whether the values make sense is for a node to say.
     """
-    if text.strip() == NO_RECLAIM:
+    if not (found := values_in("reclaim", text, _KEYS, EXAMPLE)):
         return pb.ReclaimRule()
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        key, equals, value = (each.strip() for each in part.partition("="))
-        if not equals or key not in _KEYS or key in found:
-            raise InvalidArgument(
-                f"reclaim: {part[:100]!r} is not one of {', '.join(_KEYS)}, each once, as in "
-                f"{EXAMPLE}, or {NO_RECLAIM}"
-            )
-        found[key] = value
     if "notice" not in found:
         raise InvalidArgument(f"reclaim: {text[:100]!r} gives no notice=SECONDS")
     rule = pb.ReclaimRule(hourly=HOURLY_DEFAULT)
@@ -42,7 +31,7 @@ def parse_reclaim(text: str) -> pb.ReclaimRule:
         rule.minimum_hold.FromTimedelta(_seconds("minimum_hold", found["minimum_hold"]))
     if "hourly" in found:
         hourly = found["hourly"]
-        if not (hourly.isascii() and hourly.isdecimal() and len(hourly) < 10):
+        if not is_whole(hourly):
             raise InvalidArgument(
                 f"reclaim: hourly={hourly[:100]} is no whole number from 0 on"
             )
@@ -58,11 +47,9 @@ def reclaim_text(rule: pb.ReclaimRule) -> str:
 
 
 def _seconds(key: str, text: str) -> timedelta:
-    match = _SECONDS.fullmatch(text)
-    if match is None:
+    if (seconds := seconds_in(text)) is None:
         raise InvalidArgument(
             f"reclaim: {key}={text[:100]} is no number of seconds, with at most 6 digits after a "
             "point"
         )
-    micros = int((match[2] or "").ljust(6, "0"))
-    return timedelta(seconds=int(match[1]), microseconds=micros)
+    return seconds

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from seatkeeper.client.admin.holds import length_of
+from seatkeeper.client.admin.rule_values import length_of, values_in
 from seatkeeper.core.amounts import exact_seconds
-from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.stay import KEYS
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-NO_STAY = "none"
 EXAMPLE = "linger=10m,lock_delay=15"
 
 
@@ -19,17 +17,7 @@ def parse_stay(text: str) -> pb.StayRule:
     `InvalidArgument` for what cannot be read; whether the values make sense is for a node to say.
     """
     rule = pb.StayRule()
-    if text.strip() == NO_STAY:
-        return rule
-    found: set[str] = set()
-    for part in text.split(","):
-        key, equals, value = (each.strip() for each in part.partition("="))
-        if not equals or key not in KEYS or key in found:
-            raise InvalidArgument(
-                f"stay: {part[:100]!r} is not one of {', '.join(KEYS)}, each once, as in {EXAMPLE}, "
-                f"or {NO_STAY}"
-            )
-        found.add(key)
+    for key, value in values_in("stay", text, KEYS, EXAMPLE).items():
         getattr(rule, key).FromTimedelta(length_of("stay", key, value))
     return rule
 
