@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -37,7 +38,7 @@ Tasks = dict[str, asyncio.Task[AsyncGrant]]
 """By pool."""
 
 
-class SeveralPools:
+class SeveralPools(ABC):
     """Requests for seats of several pools that are answered together: a gang, or alternatives."""
 
     _wanted: Mapping[str, int]
@@ -133,9 +134,9 @@ class SeveralPools:
             await leave(tasks.values())
             raise
 
+    @abstractmethod
     async def _answers(self, tasks: Tasks) -> Mapping[str, AsyncGrant]:
         """Wait for the answers; raise the first that is a failure for all of them."""
-        raise NotImplementedError
 
     def _requests(self, wait: float | None) -> list[SeatRequest]:
         found = []
@@ -154,9 +155,9 @@ class SeveralPools:
             found.append(request)
         return self._joined(found)
 
+    @abstractmethod
     def _joined(self, requests: list[SeatRequest]) -> list[SeatRequest]:
         """Return the requests, each with what it says of the others."""
-        raise NotImplementedError
 
 
 class AsyncGang(SeveralPools):
