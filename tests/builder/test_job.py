@@ -46,7 +46,7 @@ def test_a_job_is_read_as_it_was_written(plan: BuildPlan) -> None:
     "report",
     [
         Progress(phase=BUILDING, step="Optimizing graph", steps_done=3, steps=30),
-        Done({"version": "1.7", "targets": ["SM86"]}),
+        Done({"version": "1.7", "targets": ["SM86"]}, peak_memory_bytes=7),
     ],
 )
 def test_a_report_is_read_as_it_was_written(report: Progress | Done) -> None:

@@ -6,7 +6,13 @@ import os
 from datetime import timedelta
 
 from seatkeeper.artifacts.errors import CompilerStalled, OutOfMemory
-from seatkeeper.builder._watch import ProcessStats, Watch, assess, read_process_stats
+from seatkeeper.builder._watch import (
+    ProcessStats,
+    Watch,
+    assess,
+    own_peak_bytes,
+    read_process_stats,
+)
 from seatkeeper.builder.job import BuildLimits
 
 LIMITS = BuildLimits(memory_bytes=1_000, stall_timeout=timedelta(seconds=60))
@@ -49,6 +55,13 @@ def test_the_signs_are_the_kernels() -> None:
     assert mine is not None
     assert mine.cpu_seconds > 0
     assert mine.data_bytes > 1 << 20
+
+
+def test_the_own_peak_stays_when_the_memory_is_given_back() -> None:
+    size = 2 * own_peak_bytes()
+    grown = bytearray(b"\1") * size
+    del grown
+    assert own_peak_bytes() > size
 
 
 def test_who_has_ended_has_no_signs() -> None:

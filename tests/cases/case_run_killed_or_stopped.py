@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tests.cases.place import Place, runs
 
+# The command's own number first: its children write theirs when they get to it.
 JOB = (
-    "sleep 301 & echo $! >> {pids}; setsid sleep 302 & echo $! >> {pids}; "
-    "setsid sh -c 'sleep 303 & echo $! >> {pids}' & echo $$ >> {pids}; "
+    "echo $$ >> {pids}; sleep 301 & echo $! >> {pids}; setsid sleep 302 & echo $! >> {pids}; "
+    "setsid sh -c 'sleep 303 & echo $! >> {pids}' & "
     "while :; do wait; sleep 0.2; done"
 )
 
@@ -33,7 +34,7 @@ def case(place: Place) -> None:
             what="the command and its children",
         )
         pids = [int(line) for line in file.read_text().splitlines()]
-        watchdog = int(Path(f"/proc/{pids[-1]}/stat").read_text().rpartition(")")[2].split()[1])
+        watchdog = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
         try:
             os.kill(run.pid if victim == "run" else watchdog, number)
             place.wait_until(

@@ -92,6 +92,10 @@ class Client:
     async def close(self) -> None:
         """End the session."""
         await self.send(Command(close=seat_service_pb2.Close()))
+        # A proxy that sees the node end a stream which we have not ended resets it, and the reset may
+        # overtake the node's last message.
+        assert self._call is not None
+        await self._call.done_writing()
         await self.event("session_lost")
 
     async def event(self, kind: str, *, within: float = TIME_LIMIT) -> Event:

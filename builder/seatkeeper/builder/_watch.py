@@ -138,11 +138,7 @@ def _stats_of(pid: int) -> ProcessStats | None:
         return None
     places = (_STAT_UTIME, _STAT_STIME, _STAT_CUTIME, _STAT_CSTIME)
     ticks = sum(int(stat[place]) for place in places)
-    kibibytes = {
-        name: int(value.split()[0])
-        for name, _, value in (line.partition(":") for line in status.splitlines())
-        if name in {"VmData", "VmRSS"}
-    }
+    kibibytes = _kibibytes(status)
     if "VmData" not in kibibytes:
         # It has ended, and waits to be reaped.
         return None
@@ -151,6 +147,22 @@ def _stats_of(pid: int) -> ProcessStats | None:
         data_bytes=kibibytes["VmData"] * 1024,
         resident_bytes=kibibytes.get("VmRSS", 0) * 1024,
     )
+
+
+def own_peak_bytes() -> int:
+    """Return the most memory of the host that this process has had since it became its program."""
+    try:
+        return _kibibytes(Path("/proc/self/status").read_text()).get("VmHWM", 0) * 1024
+    except OSError:
+        return 0
+
+
+def _kibibytes(status: str) -> dict[str, int]:
+    return {
+        name: int(value.split()[0])
+        for name, _, value in (line.partition(":") for line in status.splitlines())
+        if name in {"VmData", "VmRSS", "VmHWM"}
+    }
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -86,7 +86,8 @@ async def run_worker(
         result = outcome or explain_end(status, stderr_tail.text, oom_killed=oom_killed)
     if isinstance(result, BuildError):
         raise type(result)(result.message, stderr_tail=stderr_tail.text)
-    return replace(result, peak_memory_bytes=peak.bytes)
+    said = max(0, min(result.peak_memory_bytes, limits.memory_bytes))
+    return replace(result, peak_memory_bytes=max(peak.bytes, said))
 
 
 def explain_end(status: int, stderr_tail: str, *, oom_killed: bool) -> BuildError:

@@ -132,7 +132,8 @@ class Done:
     fields: Mapping[str, Any]
     """What it found out; unchecked."""
     peak_memory_bytes: int = 0
-    """Most memory of the host that it was seen to have, and what it started; the agent's own view."""
+    """Most memory of the host that it had. It says so of itself; the agent, which sees it and what it
+    started ten times a second, of both: the more of the two counts."""
 
 
 Report = Progress | Done | BuildError
@@ -145,7 +146,10 @@ def report_to_line(report: Report) -> bytes:
         case Progress():
             fields = {"progress": asdict(report)}
         case Done():
-            fields = {"done": dict(report.fields)}
+            fields = {
+                "done": dict(report.fields),
+                "peak_memory_bytes": report.peak_memory_bytes,
+            }
         case BuildError():
             fields = {"error": error_to_fields(report)}
     return json.dumps(fields).encode() + b"\n"
@@ -160,8 +164,8 @@ def report_from_line(line: bytes) -> Report:
         match json.loads(line):
             case {"progress": dict(fields)}:
                 return _progress_from_fields(fields)
-            case {"done": dict(fields)}:
-                return Done(fields)
+            case {"done": dict(fields), "peak_memory_bytes": int(peak)}:
+                return Done(fields, peak)
             case {"error": dict(fields)}:
                 return error_from_fields({name: str(fields[name]) for name in fields})
             case _:

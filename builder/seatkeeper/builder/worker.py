@@ -44,6 +44,7 @@ from seatkeeper.artifacts.summary import (
     why_not_converted,
 )
 from seatkeeper.builder import _isolation
+from seatkeeper.builder._watch import own_peak_bytes
 from seatkeeper.builder.backends import Backend, load_backend
 from seatkeeper.builder.conversion import libraries
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
@@ -74,7 +75,9 @@ def main(arguments: list[str]) -> int:
             return 0
     confine(job)
     try:
-        report(do_job(job, thinned(report, time.monotonic)))
+        done = do_job(job, thinned(report, time.monotonic))
+        # A short build is over between two looks of the agent.
+        report(replace(done, peak_memory_bytes=own_peak_bytes()))
     except BuildError as error:
         report(error)
     except MemoryError:
