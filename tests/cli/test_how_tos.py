@@ -112,6 +112,9 @@ def test_keep_seats_after_a_release(page: Cluster, tmp_path: Path) -> None:
     assert "the second part" in done.stdout
     assert "bo has it now" in done.stdout
     assert "part 2 under fence" in done.stdout
+    assert "the lab has fence 2" in done.stdout
+    assert "at the desk: 76" in done.stdout
+    assert "taken the seats over" in done.stderr
     assert "+ stay.lock_delay: 15 s" in done.stdout
     assert "1 seat of mesher kept for ada no more" in done.stdout
 

@@ -25,6 +25,7 @@ from tests.cli.terminal import Terminal
 from tests.processes import PAUSE
 
 from seatkeeper.cli.exits import Exit
+from seatkeeper.core.ids import new_id
 
 TTL_SECONDS = 4.0
 
@@ -224,6 +225,37 @@ def test_other_pools_that_are_not_well_said_are_refused(others: list[str]) -> No
     options = [option for each in others for option in ("--or", each)]
     refused = seatkeeper("run", *options, "--", "true").check(Exit.USAGE)
     assert "--or" in refused.err
+
+
+def test_a_seat_is_taken_over_by_another_command(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    holder = ("--holder", "ana")
+    program = ("--", "sh", "-c", "echo ready; exec sleep 60")
+    there = ("run", "--pool", pool, *holder, "--label", "run=7", *program)
+    with started(*there, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as desk:
+        desk.says("ready")
+        (grant,) = cluster.look(pool).grants
+        lab = ("run", "--pool", pool, "--take-over", grant.grant_id)
+        program = ("--", "sh", "-c", "echo $SEATKEEPER_FENCE")
+        refused = cluster(*lab, "--holder", "bert", *program).refused(Exit.FAILED)
+        assert "no live grant" in refused
+        taken = cluster(*lab, *holder, *program).check()
+        assert taken.out == f"{grant.fence + 1}\n"
+        assert desk.ends().code == Exit.SEAT_LOST
+    assert "no live grant" in cluster(*lab, *holder, *program).refused(Exit.FAILED)
+    assert cluster.look(pool).held == 0
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--seats", "2"), ("--priority", "3"), ("--label", "a=b"), ("--or", "b"), ("--as", "gpu")],
+)
+def test_what_a_grant_has_already_is_not_said_beside_it(option: tuple[str, str]) -> None:
+    refused = seatkeeper("run", "--take-over", new_id(), *option, "--", "true").check(
+        Exit.USAGE
+    )
+    assert f"--take-over and {option[0]}" in refused.err
 
 
 @pytest.mark.parametrize("priority", ["1001", "-1001", "high"])

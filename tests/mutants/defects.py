@@ -328,6 +328,34 @@ DEFECTS = (
         tests=("tests/unit/pool/test_keeping.py",),
     ),
     Defect(
+        "who takes seats over has them twice",
+        f"{SERVER}/decide/taking_over.py",
+        "        _end(draft, taken)\n",
+        "        pass\n",
+        tests=("tests/unit/decide/test_taking_over.py",),
+    ),
+    Defect(
+        "a decision in which seats are taken over serves by a plan without them",
+        f"{SERVER}/decide/taking_over.py",
+        "    draft.is_closed = True\n",
+        "",
+        tests=("tests/unit/decide/test_taking_over.py",),
+    ),
+    Defect(
+        "another holder takes seats over",
+        f"{SERVER}/decide/taking_over.py",
+        "not isinstance(taken, Grant) or taken.holder != command.holder or taken.gang",
+        "not isinstance(taken, Grant) or taken.gang",
+        tests=("tests/unit/decide/test_taking_over.py",),
+    ),
+    Defect(
+        "a longest hold begins anew where seats are taken over",
+        f"{SERVER}/decide/taking_over.py",
+        "        taken_from=taken.held_since,\n",
+        "",
+        tests=("tests/unit/decide/test_taking_over.py", "tests/unit/oracle"),
+    ),
+    Defect(
         "of several alternatives one is granted, and the others wait on",
         f"{SERVER}/decide/administering.py",
         "        draft.give_up(found)\n"
@@ -1022,8 +1050,8 @@ DEFECTS = (
     Defect(
         "a grant of an advisory pool is not marked by what the decision itself grants",
         f"{SERVER}/decide/counting.py",
-        "    beyond = min(ticket.seats, max(0, held + ticket.seats - spec.seats))\n",
-        "    beyond = min(ticket.seats, max(0, held - spec.seats))\n",
+        "    return min(ticket.seats, max(0, held + ticket.seats - spec.seats))\n",
+        "    return min(ticket.seats, max(0, held - spec.seats))\n",
         tests=("tests/unit/decide/test_advisory.py",),
     ),
     Defect(

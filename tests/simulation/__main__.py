@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -60,45 +61,20 @@ def _run(
     seeds: range, simulated: Callable[[int], Outcome], jobs: int, *, until_violation: bool
 ) -> int:
     began = time.monotonic()
-    operations = faults = grants = gangs = called_back = taken = violations = 0
-    bursts = overdrawn = chosen = kept_free = kept = returned = 0
+    totals = Counter[str]()
     for outcome in _outcomes(seeds, simulated, jobs):
-        operations += outcome.operations
-        grants += outcome.grants
-        gangs += outcome.gangs
-        chosen += outcome.alternatives
-        kept_free += outcome.kept_free
-        kept += outcome.stays[0]
-        returned += outcome.stays[1]
-        called_back += outcome.called_back[0]
-        taken += outcome.called_back[1]
-        bursts += outcome.lots[0]
-        overdrawn += outcome.lots[1]
-        faults += outcome.faults
-        violations += len(outcome.violations)
+        totals.update(outcome.counts)
         if outcome.violations:
             _notify(outcome)
             if until_violation:
                 break
     reported = {
         "seeds": len(seeds),
-        "operations": operations,
-        "grants": grants,
-        "gangs": gangs,
-        "of_alternatives": chosen,
-        "kept_free": kept_free,
-        "kept": kept,
-        "returned": returned,
-        "called_back": called_back,
-        "taken_back": taken,
-        "bursts_by_rule": bursts,
-        "overdraft_grants": overdrawn,
-        "faults": faults,
-        "violations": violations,
+        **totals,
         "seconds": round(time.monotonic() - began, 1),
     }
     print(json.dumps(reported))
-    return 1 if violations else 0
+    return 1 if totals["violations"] else 0
 
 
 def _outcomes(

@@ -34,6 +34,7 @@ from tests.simulation.gangers import gangers
 from tests.simulation.hoarders import Hoarder
 from tests.simulation.holds import drawn_hold, holds_of
 from tests.simulation.lots import lots_of
+from tests.simulation.movers import movers
 from tests.simulation.referee import Referee
 from tests.simulation.stays import returners, with_stays
 from tests.simulation.users import LastUser, SimSurroundings, process_of
@@ -47,6 +48,7 @@ from seatkeeper.oracle.gangs import count_gangs
 from seatkeeper.oracle.kept_free import count_kept_free
 from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.oracle.stays import count_stays
+from seatkeeper.oracle.taken_over import count_taken_over
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
 
@@ -88,11 +90,34 @@ class Outcome:
     """Times that seats were kept free for a gang."""
     stays: tuple[int, int]
     """How often seats were kept, and how often they were taken over by those they were kept for."""
+    taken_over: int
+    """Grants whose holders took their seats over in another session."""
     lots: tuple[int, int]
     """Bursts that rules have started, and grants with seats of an overdraft."""
     faults: int
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is added up over seeds, by its name in the summary."""
+        (kept, returned), (called_back, taken_back) = self.stays, self.called_back
+        return {
+            "operations": self.operations,
+            "grants": self.grants,
+            "gangs": self.gangs,
+            "of_alternatives": self.alternatives,
+            "kept_free": self.kept_free,
+            "kept": kept,
+            "returned": returned - self.taken_over,
+            "taken_over": self.taken_over,
+            "called_back": called_back,
+            "taken_back": taken_back,
+            "bursts_by_rule": self.lots[0],
+            "overdraft_grants": self.lots[1],
+            "faults": self.faults,
+            "violations": len(self.violations),
+        }
 
 
 def simulate(seed: int, *, policy: str = BY_POOL, log: bool = False) -> Outcome:
@@ -208,6 +233,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             alternatives=count_alternatives(cluster.store.changes, KEYS.prefix),
             kept_free=count_kept_free(cluster.store.changes, KEYS.prefix),
             stays=count_stays(cluster.store.changes, KEYS.prefix),
+            taken_over=count_taken_over(cluster.store.changes, KEYS.prefix),
             lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
@@ -305,6 +331,7 @@ def _users(
     found += gangers(cluster, user_record, pools, seed)
     found += choosers(cluster, user_record, pools, seed)
     found += returners(cluster, user_record, pools, seed)
+    found += movers(cluster, user_record, pools, seed)
     found += borrowers(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 

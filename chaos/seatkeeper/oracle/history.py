@@ -339,6 +339,7 @@ class _PoolLedger:
                 self._view_revision = read_view_revision(value)
                 self._reclaims.note_guard(value)
                 self._borrows.note_guard(value)
+                self._stays.note_guard(value)
 
     def settle(self, revision: int) -> None:
         """Apply the changes taken since the last revision, all at once, and check them."""
@@ -381,7 +382,7 @@ class _PoolLedger:
                     message = f"{grant.grant_id} is for work that another grant is for"
                     self._fault(FaultKind.SAME_WORK, revision, message)
         for message in self._stays.settle(
-            self._held, made, self._grants_ended if self._is_decision else ()
+            *(self._held, made, gone), is_decision=self._is_decision
         ):
             self._fault(FaultKind.STAY, revision, message)
         self._history.out += self._stays.more

@@ -80,6 +80,6 @@ def _too_long(
         return
     allowed = rule.longest.ToMilliseconds() + said.extended_millis.get(grant.grant_id, 0)
     notice = rule.warning.ToMilliseconds() + grant.heeds_within_millis
-    held = at_millis - grant.granted_at_millis
+    held = at_millis - grant.held_since
     if held < allowed - notice:
         yield f"{grant.grant_id} is called back {held} ms after its grant, and may stay {allowed}"

@@ -197,8 +197,8 @@ class ReclaimLedger:
         least = rule.notice.ToMilliseconds() + grant.heeds_within_millis
         if reclaim.within_millis < least:
             yield f"{grant_id} is called back within {reclaim.within_millis} ms, under {least}"
-        if at - grant.granted_at_millis < rule.minimum_hold.ToMilliseconds():
-            yield f"{grant_id} is called back {at - grant.granted_at_millis} ms after its grant"
+        if at - grant.held_since < rule.minimum_hold.ToMilliseconds():
+            yield f"{grant_id} is called back {at - grant.held_since} ms after its grant"
 
 
 def _under_guarantee(

@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from seatkeeper.internal.v1 import state_pb2
-from seatkeeper.oracle.stored import PREFIX, StoredGrant, located, read_grant
+from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredTicket, located, read_grant
+from seatkeeper.oracle.taken_over import TakenOver
 from seatkeeper.server.store import Change, Entry
 from seatkeeper.v1 import pool_service_pb2
 
@@ -91,6 +92,11 @@ class StayLedger:
     _stays: dict[str, StoredStay] = field(default_factory=dict)
     _put: dict[str, StoredStay] = field(default_factory=dict)
     _gone: set[str] = field(default_factory=set)
+    _taken_over: TakenOver = field(default_factory=TakenOver)
+
+    def note_guard(self, value: bytes) -> None:
+        """Take the guard that a decision wrote at the revision at hand."""
+        self._taken_over.note_guard(value)
 
     def note(self, grant_id: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -104,12 +110,15 @@ class StayLedger:
         self,
         held: Mapping[str, StoredGrant],
         made: Collection[StoredGrant],
-        ended: Collection[str],
+        gone: Iterable[StoredGrant | StoredTicket],
+        *,
+        is_decision: bool,
     ) -> Iterator[str]:
         """Apply the changes of a revision, and yield what is wrong with them.
 
-        ``held``: all grants after it; ``made``: those of it; ``ended``: those that a decision ended.
+        ``held``: all grants after it; ``made``: those of it; ``gone``: what was deleted at it.
         """
+        ended = [each for each in gone if is_decision and isinstance(each, StoredGrant)]
         before, kept_before = dict(self._stays), dict(self.kept)
         for grant_id in self._gone:
             self._stays.pop(grant_id, None)
@@ -117,7 +126,10 @@ class StayLedger:
         self.kept = {k: each.grant for k, each in self._stays.items() if k not in held}
         seats = (sum(g.seats for g in kept.values()) for kept in (self.kept, kept_before))
         self.more = next(seats) - next(seats)
-        yield from self._of_made(made, kept_before)
+        yield from self._not_put(made)
+        moved = self._taken_over.of(made)
+        yield from self._of_made([each for each in made if each not in moved], kept_before)
+        yield from self._taken_over.settle(made, ended)
         for grant_id, stay in self._put.items():
             was = before.get(grant_id)
             if grant_id in held:
@@ -129,7 +141,7 @@ class StayLedger:
                 yield f"the seats of {grant_id} are kept for {stay.window} ms, not as the pool says"
             elif was is not None and was.until:
                 yield f"the seats of {grant_id} were kept until {was.until}, are until {stay.until}"
-        for grant_id in ended:
+        for grant_id in (each.grant_id for each in ended):
             if grant_id in self.kept and grant_id not in self._put:
                 yield f"{grant_id} was ended by a decision, and its seats are left behind"
         self._put, self._gone = {}, set()
@@ -138,10 +150,6 @@ class StayLedger:
         self, made: Collection[StoredGrant], kept_before: Mapping[str, StoredGrant]
     ) -> Iterator[str]:
         """Look at what is granted, which may be what was kept."""
-        outlives = self.rule.resurrection or self.rule.lock_delay
-        for grant in made:
-            if outlives and grant.grant_id not in self._put:
-                yield f"{grant.grant_id} ends with its session, and the pool says otherwise"
         taken = {k: each for k, each in kept_before.items() if k not in self.kept}
         for grant in made:
             if not grant.continues:
@@ -157,6 +165,13 @@ class StayLedger:
                 yield f"{grant.grant_id} takes over fence {grant.continues}, which was not kept for it"
             elif sum(each.seats for each in theirs) < grant.seats:
                 yield f"{grant.grant_id} has more seats than were kept for it"
+
+    def _not_put(self, made: Collection[StoredGrant]) -> Iterator[str]:
+        """Yield the grants that end with their sessions where the pool says otherwise."""
+        outlives = self.rule.resurrection or self.rule.lock_delay
+        for grant in made:
+            if outlives and grant.grant_id not in self._put:
+                yield f"{grant.grant_id} ends with its session, and the pool says otherwise"
 
 
 def check_stays(

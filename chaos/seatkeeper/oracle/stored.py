@@ -56,7 +56,9 @@ class StoredGrant:
     host: str = ""
     """Empty: it is not known."""
     continues: int = 0
-    """The fence of the grant whose kept seats it has taken over; 0: none."""
+    """The fence of the grant whose seats it has taken over; 0: none."""
+    held_since: int = 0
+    """Since when its holder has held the seats, in milliseconds."""
     borrow: StoredBorrow | None = None
     """None: a session holds it."""
 
@@ -227,6 +229,7 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         seats_beyond=record.advisory.seats_beyond,
         host=record.attributes.host.lower(),
         continues=record.continues_fence,
+        held_since=record.held_since_millis or record.granted_at_millis,
         borrow=_borrow(record),
     )
 

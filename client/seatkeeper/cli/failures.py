@@ -39,6 +39,7 @@ _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.EngineNotFound, Exit.NOT_FOUND, "`seatkeeper engines list` shows what there is"),
     (errors.TooManySeats, Exit.USAGE, ""),
     (errors.NotAllowed, Exit.FAILED, ""),
+    (errors.NotTakenOver, Exit.FAILED, ""),
     (errors.BorrowRefused, Exit.NO_SEAT, ""),
     (errors.TooManyTickets, Exit.NO_SEAT, ""),
     (errors.AlreadyExists, Exit.USAGE, ""),

@@ -74,29 +74,16 @@ class Stopping:
     ] = False
 
 
-@app.command(
-    # What follows the command's name is the command's own, also without `--`.
-    context_settings={"allow_interspersed_args": False},
-    epilog=examples(
-        "seatkeeper run -- env",
-        "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
-        "seatkeeper run --pool a100 --or l4:30 -- env",
-        "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
-    ),
-)
-@claiming
-def run(
-    at: Claimant,
-    command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="The command to run.")
-    ],
-    stopping: Stopping,
+@dataclass(frozen=True)
+class Asked:
+    """Which seats the command is to have: each field is an option."""
+
     pool: Annotated[
         str,
         typer.Option(
             "--pool", metavar="NAME", help="Pool of the seat.", autocompletion=completion.pools
         ),
-    ] = "tensorrt",
+    ] = "tensorrt"
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,11 +93,41 @@ def run(
             "order of preference.",
             autocompletion=completion.pools,
         ),
-    ] = None,
+    ] = None
     seats: Annotated[
         int,
         typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
-    ] = 1,
+    ] = 1
+    take_over: Annotated[
+        str,
+        typer.Option(
+            "--take-over",
+            metavar="GRANT",
+            help="Take over the seats that you hold under this grant elsewhere, at once; they are lost "
+            "there.",
+        ),
+    ] = ""
+
+
+@app.command(
+    # What follows the command's name is the command's own, also without `--`.
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "seatkeeper run -- env",
+        "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
+        "seatkeeper run --pool a100 --or l4:30 -- env",
+        "seatkeeper run --take-over 01983c5e-8d5e-7c3a-9f5e-0a1b2c3d4e5f -- ./resume.sh",
+        "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
+    ),
+)
+@claiming
+def run(
+    at: Claimant,
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="The command to run.")
+    ],
+    asked: Asked,
+    stopping: Stopping,
 ) -> None:
     """Run a command while holding a seat, and release the seat when it ends.
 
@@ -141,27 +158,43 @@ def run(
     def connect(ttl: timedelta | None, margin: timedelta) -> AsyncSeatClient:
         return at.claiming_client(command[0], ttl=ttl, safety_margin=margin)
 
+    if asked.take_over and (said := _said_beside(at, asked)):
+        fail(Exit.USAGE, f"--take-over and {said}: it is as that grant has it; leave one out")
     config = RunConfig(
         command=command,
-        pool=pool,
-        others=_alternatives(pool, others or []),
-        seats=seats,
+        pool=asked.pool,
+        others=_alternatives(asked.pool, asked.others or []),
+        seats=asked.seats,
         terms=at.terms(),
+        take_over=asked.take_over,
         grace=stopping.grace,
         reclaim_signal=_signal_of(stopping.reclaim_signal),
         activity=stopping.activity,
         contain=stopping.contain,
         closed=streams.closed_at_start,
     )
-    report = RunReport(command[0], pool, as_json=at.json)
+    report = RunReport(command[0], asked.pool, as_json=at.json)
     code = _run_to_end(
-        Runner(config, connect, Signals(), notify=report.write, die=die_of), pool
+        Runner(config, connect, Signals(), notify=report.write, die=die_of), asked.pool
     )
     if code is None:
         raise SystemExit(int(Exit.SEAT_LOST))
     if -code in PERSON:
         raise EndedBySignal(-code)
     raise SystemExit(as_shells_say(code))
+
+
+def _said_beside(at: Claimant, asked: Asked) -> str:
+    """Return the option that says of seats to be taken over what they have already; empty: none."""
+    terms = at.terms()
+    said = {
+        "--seats": asked.seats != 1,
+        "--or": asked.others,
+        "--priority": terms.get("priority"),
+        "--label": terms.get("labels"),
+        "--as": terms.get("cost_class"),
+    }
+    return next((option for option, value in said.items() if value), "")
 
 
 def _alternatives(pool: str, others: list[str]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from seatkeeper.client.session.grants import (
     notify_loss,
     wait_seconds,
 )
+from seatkeeper.client.session.requests import NO_SEATS_ASKED
 from seatkeeper.client.transport.backoff import delay_seconds
 from seatkeeper.core.errors import (
     InvalidArgument,
@@ -198,13 +199,11 @@ class AsyncGang(SeveralPools):
 
 
 BACKOFF = BackoffConfig()
-NOT_KNOWN = "0 seats asked"
-"""What nodes say that do not know gangs: they see a request for no seats."""
 
 
 def explained(error: BaseException) -> BaseException:
     """Return a failure as what it means for a request for seats of several pools."""
-    if isinstance(error, InvalidArgument) and NOT_KNOWN in str(error):
+    if isinstance(error, InvalidArgument) and NO_SEATS_ASKED in str(error):
         return ServiceTooOld(
             "the node that was asked does not know requests for seats of several pools; upgrade it"
         )

@@ -151,6 +151,18 @@ class SeatClient:
         """Take seats that were lost again; as `AsyncSeatClient.take_again`."""
         return Grant(self, self._thread.call(self._async.take_again(grant._grant, wait=wait)))
 
+    def take_over(
+        self,
+        pool: str,
+        grant_id: str,
+        *,
+        token: bool = False,
+        on_state: Callable[[HoldingState], None] | None = None,
+    ) -> Grant:
+        """Take over the seats of a live grant of the same holder; as `AsyncSeatClient.take_over`."""
+        taking = self._async.take_over(pool, grant_id, token=token, on_state=on_state)
+        return Grant(self, self._thread.call(taking))
+
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""

@@ -50,6 +50,8 @@ class RunConfig:
     others: Mapping[str, float] = field(default_factory=dict)
     """Pools that will do as well, in the order of preference, after so many seconds."""
     seats: int = 1
+    take_over: str = ""
+    """The grant whose seats are taken over, and what they are for; empty: seats are asked for."""
     terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]  # no term is required
     """What else is asked of the seat: see `seatkeeper.client.AsyncSeatClient.seat`."""
     grace: float = GRACE_SECONDS
@@ -303,6 +305,10 @@ class SeatRunner:
     async def _take(self, client: AsyncSeatClient) -> AsyncGrant:
         config = self._config
         # The command finds a token, from its first moment on.
+        if config.take_over:
+            return await client.take_over(
+                config.pool, config.take_over, token=True, on_state=self._on_state
+            )
         if config.others:
             one_of = client.one_of(
                 {config.pool: 0.0, **config.others},

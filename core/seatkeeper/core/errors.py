@@ -22,6 +22,7 @@
     │   ├── TooManyTickets       the holder, or the project, has as many requests waiting as each may
     │   ├── UnknownCostClass     the pool's costs do not list the class that a request names
     │   ├── GrantedElsewhere     another of the alternatives that were asked for was granted
+    │   ├── NotTakenOver         there is no such grant to take over, or it stays where it is
     │   ├── BorrowRefused        the pool does not let the seats be borrowed; the message names the rule
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
@@ -177,6 +178,10 @@ class UnknownCostClass(UsageError):
 
 class GrantedElsewhere(UsageError):
     """Another of the alternatives that were asked for was granted: this request has left its queue."""
+
+
+class NotTakenOver(UsageError):
+    """The holder has no such grant in another session, or it has to stay there; it says why."""
 
 
 class BorrowRefused(UsageError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.decide.decided_pool import DecidedPool
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, acquire, changed, release, uuid7
 
 from seatkeeper.core.pool_rules import AtMost
-from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.decide import Decision
 from seatkeeper.server.decide.counting import keeps_any
-from seatkeeper.server.decide.staying import NOTHING_ENDS, KeptEnds
+from seatkeeper.server.decide.staying import KeptEnds
 from seatkeeper.server.domain import (
     Acquire,
-    Command,
     Denied,
     Drain,
     ForcedEnd,
@@ -39,8 +38,6 @@ from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.rules import Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.waiting import why_waiting
-from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.store import Delete, Put, records
 from seatkeeper.server.store.stays import encode_stay
 
@@ -51,39 +48,14 @@ DELAY = StayRule(lock_delay=MINUTE)
 RETURNS = StayRule(resurrection=MINUTE)
 
 
-class APool:
-    """A pool that is decided on, decision by decision."""
+class APool(DecidedPool):
+    """A pool that keeps seats, decided on decision by decision."""
 
     def __init__(self, rule: StayRule | None, seats: int = 1) -> None:
-        self.mirror = PoolMirror(KEYS, POOL)
-        self.revision = 1
-        self.now = NOW
-        self.specify(PoolSpec(POOL, seats, policy=PoolPolicy(stay=rule)))
-
-    def specify(self, spec: PoolSpec) -> None:
-        self.mirror.state.spec = spec
-
-    def decide(self, *commands: Command, kept: KeptEnds = NOTHING_ENDS) -> Decision:
-        state = self.mirror.state
-        before = copy.deepcopy(state)
-        decision = decide(state, commands, self.now, Limits(), kept=kept)
-        assert state == before, "a decision changes nothing"
-        self.revision += 1
-        has_guard = bool(self.mirror.guard_revision)
-        writes = writes_of(KEYS, POOL, decision, self.revision, has_guard=has_guard)
-        assert len({write.key for write in writes}) == len(writes), "each key once"
-        self.mirror.committed(writes, self.revision, is_whole=True)
-        spec = self.mirror.state.spec
-        assert decision.grants == [] or spec is None or state.held <= spec.open_seats
-        return decision
+        super().__init__(PoolSpec(POOL, seats, policy=PoolPolicy(stay=rule)))
 
     def take(self, number: int, session: str = "anna", **more: Any) -> Decision:
         return self.decide(asked(number, session, **more))
-
-    def lose(self, number: int) -> None:
-        """End the lease that a grant is under."""
-        self.revision += 1
-        self.mirror.committed([Delete(KEYS.grant(POOL, uuid7(number)))], self.revision)
 
 
 def asked(number: int, session: str = "anna", **more: Any) -> Acquire:

@@ -51,6 +51,7 @@ def test_a_grant_is_read_as_it_was_written(seats: int, priority: int, fence: int
         seats=seats,
         priority=priority,
         fence=fence,
+        held_since=grant.granted_at,
         granted_at_millis=grant.granted_at,
     )
 

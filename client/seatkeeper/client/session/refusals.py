@@ -40,6 +40,7 @@ _NOTHING_HELD = frozenset(
         _Reason.DENIAL_REASON_POOL_DRAINED,
         _Reason.DENIAL_REASON_UNKNOWN_COST_CLASS,
         _Reason.DENIAL_REASON_GRANTED_ELSEWHERE,
+        _Reason.DENIAL_REASON_NOT_TAKEN_OVER,
     }
 )
 """Denials that leave a release nothing to do. The end of the session is dealt with elsewhere."""

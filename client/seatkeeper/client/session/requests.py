@@ -115,11 +115,13 @@ class Wanted:
     """The seats of which some are granted, and these: likewise, and after how many milliseconds."""
     again_id: str = ""
     """The grant that was lost with its session, and is wanted again; empty: any will do."""
+    take_over: str = ""
+    """The grant of another session whose seats are taken over, and what it asked for; empty: none."""
 
     @property
     def is_one_of_many(self) -> bool:
         """Whether seats like these may be of use to another request of this process."""
-        return not (self.work_key or self.is_joint or self.again_id)
+        return not (self.work_key or self.is_joint or self.again_id or self.take_over)
 
     @property
     def is_joint(self) -> bool:
@@ -162,10 +164,11 @@ class Wanted:
         acquire = seat_pb2.Acquire(
             pool=self.pool,
             grant_id=grant_id or self.again_id,
-            seats=0 if self.is_joint else self.seats,
+            seats=0 if self.is_joint or self.take_over else self.seats,
             project=self.project,
             priority=self.priority,
             without_token=not self.token,
+            take_over=self.take_over,
         )
         if self.labels:
             acquire.attributes.labels.update(self.labels)
@@ -197,7 +200,7 @@ class Wanted:
             gang=gang,
             alternatives=alternatives,
             pool=acquire.pool,
-            seats=own.get(acquire.pool, acquire.seats),
+            seats=own.get(acquire.pool, acquire.seats) or 1,
             project=acquire.project,
             priority=acquire.priority,
             labels=tuple(sorted(acquire.attributes.labels.items())),
@@ -205,6 +208,7 @@ class Wanted:
             work_key=acquire.attributes.work_key,
             cost_class=acquire.attributes.cost_class,
             again_id=acquire.grant_id,
+            take_over=acquire.take_over,
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -212,6 +216,8 @@ class Wanted:
         return pb.SessionCommand(acquire=self.message(grant_id, wait))
 
 
+NO_SEATS_ASKED = "0 seats asked"
+"""What nodes say that do not know where else a request says how many."""
 OnQueued = Callable[[QueuePosition], None]
 OnState = Callable[[HoldingState], None]
 

@@ -44,6 +44,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "POOL_DRAINED": errors.PoolDrained,
     "UNKNOWN_COST_CLASS": errors.UnknownCostClass,
     "GRANTED_ELSEWHERE": errors.GrantedElsewhere,
+    "NOT_TAKEN_OVER": errors.NotTakenOver,
     "BORROW_REFUSED": errors.BorrowRefused,
     "POOLS_CHANGED": errors.PoolsChanged,
 }

@@ -45,7 +45,7 @@ def mark_of(
     """
     if spec is None or plan is None or not counts_only(spec):
         return None
-    beyond = min(ticket.seats, max(0, held + ticket.seats - spec.seats))
+    beyond = _beyond(spec, ticket, held)
     if (why := _refused(spec, ticket)) is not None:
         return _mark(why, beyond, is_refusal=True)
     why = plan.would_wait(ticket)
@@ -53,6 +53,25 @@ def mark_of(
         asked = "1 seat" if ticket.seats == 1 else f"{ticket.seats} seats"
         why = Reason(Rule.SEATS, f"it wants {asked}, and {held} of {spec.seats} were held")
     return None if why is None else _mark(why, beyond, is_refusal=not may_wait)
+
+
+def mark_of_moved(spec: PoolSpec | None, ticket: Ticket, held: int) -> AdvisoryMark | None:
+    """Return the mark of seats that their holder takes over, while ``held`` others are; None: none.
+
+    Nothing waited for them, and they were counted when they were first granted.
+    """
+    if spec is None or not counts_only(spec):
+        return None
+    beyond = _beyond(spec, ticket, held)
+    if (why := _refused(spec, ticket)) is not None:
+        return _mark(why, beyond, is_refusal=True)
+    text = f"more seats than {spec.seats} are held, and some are taken over"
+    return _mark(Reason(Rule.SEATS, text), beyond, is_refusal=False) if beyond else None
+
+
+def _beyond(spec: PoolSpec, ticket: Ticket, held: int) -> int:
+    """Return how many seats of a grant are beyond the capacity, while ``held`` others are."""
+    return min(ticket.seats, max(0, held + ticket.seats - spec.seats))
 
 
 def _mark(why: Reason, beyond: int, *, is_refusal: bool) -> AdvisoryMark:

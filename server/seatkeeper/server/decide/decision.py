@@ -36,6 +36,7 @@ from seatkeeper.server.decide.possible import impossible_tickets
 from seatkeeper.server.decide.releasing import end_works, release
 from seatkeeper.server.decide.serving import free_reclaimed, serve_queue
 from seatkeeper.server.decide.staying import KeptEnds, beside, settle
+from seatkeeper.server.decide.taking_over import take_over
 from seatkeeper.server.decide.waiting import store_waiting
 from seatkeeper.server.domain.commands import (
     Acquire,
@@ -43,6 +44,7 @@ from seatkeeper.server.domain.commands import (
     Command,
     MoveTicket,
     Refusal,
+    TakeOver,
 )
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Instant, PoolState, Ticket
@@ -94,9 +96,10 @@ def decide(
     for command in commands:
         _take(draft, command)
     end_works(draft)
-    if over:
-        free_reclaimed(draft, over)
-    serve_queue(draft)
+    if not draft.is_closed:
+        if over:
+            free_reclaimed(draft, over)
+        serve_queue(draft)
     store_waiting(draft)
     decision = draft.decision
     decision.outcomes += draft.moves.outcomes(draft.served, draft.gone)
@@ -112,8 +115,11 @@ def decide(
 def _take(draft: Draft, command: Command) -> None:
     """Apply one command, or defer it when the transaction is full."""
     need = 1 if isinstance(command, Acquire | MoveTicket) else RELEASE_WRITES
-    if draft.decision.deferred or not draft.fits(need):
+    is_late = isinstance(command, TakeOver) and bool(draft.asked)
+    if draft.decision.deferred or draft.is_closed or is_late or not draft.fits(need):
         draft.decision.deferred.append(command)
+    elif isinstance(command, TakeOver):
+        take_over(draft, command)
     elif isinstance(command, Acquire):
         acquire(draft, command)
     elif isinstance(command, Administrative):

@@ -16,6 +16,7 @@ from seatkeeper.server.domain.commands import (
     Forced,
     Outcome,
     Refusal,
+    TakeOver,
     WorkEnd,
 )
 from seatkeeper.server.domain.hold_back import HoldBack
@@ -65,6 +66,8 @@ class Decision:
     """Of those grants that their holders gave back."""
     reclaimed_fences: list[int] = field(init=False, default_factory=list)
     """Of those that an administrator ended."""
+    taken_over_fences: list[int] = field(init=False, default_factory=list)
+    """Of those that their holders have taken over in another session."""
     lent: dict[str, Grant] = field(init=False, default_factory=dict)
     """Grants that machines have from now on, as they are then, by id."""
     returned_fences: list[int] = field(init=False, default_factory=list)
@@ -145,6 +148,8 @@ class Draft:
     """Records that may be written where otherwise there is one."""
     lingering: set[str] = field(init=False, default_factory=set)
     """Grants among ``gone`` whose seats are not free."""
+    is_closed: bool = field(init=False, default=False)
+    """Whether it takes no more commands and serves no ticket: what it made is in no plan."""
     unkept: set[str] = field(init=False, default_factory=set)
     """Ids of kept seats that are free, for this decision."""
 
@@ -194,7 +199,7 @@ class Draft:
             return lent
         return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
 
-    def complete(self, command: Acquire) -> None:
+    def complete(self, command: Acquire | TakeOver) -> None:
         """Let in no late copy of a request that is denied."""
         session = command.session_id, command.lease_id
         self.marks.complete(*session, command.grant_id, recorded=False)

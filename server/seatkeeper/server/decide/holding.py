@@ -57,12 +57,17 @@ def noted(
     return after, Noted(found)
 
 
-def kept(holds: Holds, pool: PoolState, gone: Collection[str]) -> Holds:
-    """Return what is said of grants that are there still. The view has all that there are."""
+def kept(
+    holds: Holds, pool: PoolState, gone: Collection[str], made: Collection[Grant] = ()
+) -> Holds:
+    """Return what is said of grants that are there still: those of the view, and those ``made``."""
     if not holds:
         return holds
     said = holds.revokes.keys() | holds.extended.keys() | holds.idle.keys()
-    return holds.of({each for each in said if each in pool.grants and each not in gone})
+    new = {each.grant_id for each in made}
+    return holds.of(
+        {each for each in said if each in new or (each in pool.grants and each not in gone)}
+    )
 
 
 def _differs(command: HoldCommand, why: str) -> Denied:

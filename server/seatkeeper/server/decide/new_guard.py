@@ -30,12 +30,16 @@ def new_guard(draft: Draft) -> Guard:
     if reclaims is not pool.guard.reclaims:
         guard = replace(guard, reclaims=reclaims)
         decision.is_reclaim = True
-    if (holds := holding.kept(draft.holds, pool, draft.gone)) is not pool.guard.holds:
+    if (
+        holds := holding.kept(draft.holds, pool, draft.gone, decision.grants)
+    ) is not pool.guard.holds:
         guard = replace(guard, holds=holds)
         # What is left of grants that are gone is worth no write of its own.
         decision.is_reclaim = decision.is_reclaim or bool(draft.said)
     held, made = (pool.held, draft.held), decision.grants
-    counts = counted(guard.advisory, pool.spec, draft.now, held=held, grants=made)
+    # Who takes seats over has not waited for them, nor made them more.
+    new = [] if draft.is_closed else made
+    counts = counted(guard.advisory, pool.spec, draft.now, held=held, grants=new)
     if counts is not guard.advisory:
         guard = replace(guard, advisory=counts)
     if draft.hold_back is not None:
@@ -43,7 +47,7 @@ def new_guard(draft: Draft) -> Guard:
         decision.is_reclaim = True
     elif guard.hold_back is not None:
         guard = _kept_until_now(guard, guard.hold_back, draft)
-    waits = waits_after(pool, made, draft.gone, draft.now)
+    waits = waits_after(pool, new, draft.gone, draft.now)
     return guard if waits is guard.waits else replace(guard, waits=waits)
 
 

@@ -15,6 +15,7 @@ from seatkeeper.server.domain import (
     PoolState,
     Reclaim,
     Reclaims,
+    TakeOver,
     Ticket,
 )
 from seatkeeper.server.policy.plan import Plan
@@ -22,7 +23,7 @@ from seatkeeper.server.policy.plan import Plan
 HOUR = timedelta(hours=1) // timedelta(milliseconds=1)
 
 
-def heeds_within(spec: PoolSpec | None, ticket: Ticket) -> timedelta | None:
+def heeds_within(spec: PoolSpec | None, asked: Ticket | TakeOver) -> timedelta | None:
     """Return what a grant says of reclaims, of which a pool that makes none says nothing."""
     if spec is None:
         return None
@@ -30,7 +31,7 @@ def heeds_within(spec: PoolSpec | None, ticket: Ticket) -> timedelta | None:
     is_said = policy.reclaim is not None or policy.hold is not None
     if not is_said and not any(each.notice for each in policy.reservations):
         return None
-    return ticket.heeds_within
+    return asked.heeds_within
 
 
 def freed(
@@ -62,13 +63,14 @@ def reclaims_after(
     """Return what is written of the grants that are called back: what the plan wants, and no others.
 
     ``ended``: ids of grants that this decision ends. The very value of before where nothing changes.
+    Without a plan, what is called back stays so.
     """
     before = pool.guard.reclaims
-    wanted = [
-        each
-        for each in (plan.reclaim if plan is not None else ())
-        if each.grant.grant_id not in ended
-    ]
+    if plan is None:
+        gone = before.running.keys() & set(ended)
+        left = {key: each for key, each in before.running.items() if key not in gone}
+        return replace(before, running=left) if gone else before
+    wanted = [each for each in plan.reclaim if each.grant.grant_id not in ended]
     if not wanted and not before.running:
         return before
     rule = pool.spec.policy.reclaim if pool.spec is not None else None

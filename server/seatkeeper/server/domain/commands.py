@@ -47,6 +47,25 @@ class Acquire(HasAttribution):
 
 
 @immutable
+class TakeOver:
+    """A session wants the seats of a live grant, which its holder has in another session.
+
+    Under a new id, at once or not at all. Asking again with the same id finds the grant of the first
+    time.
+    """
+
+    grant_id: str
+    """The new one."""
+    session_id: str
+    lease_id: int
+    holder: str
+    taken_id: str
+    """The grant that ends."""
+    host: str = ""
+    heeds_within: timedelta | None = None
+
+
+@immutable
 class WorkEnd:
     """How the work of a grant ended, for those who wait to do the same."""
 
@@ -206,7 +225,7 @@ HoldCommand = RevokeGrant | WithdrawRevoke | ExtendGrant | ReportIdle
 Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw | KeepFree | BorrowCommand
 """Commands of administrators, a node's own, and about seats that machines borrow: no requests for
 seats, and not decided elsewhere."""
-Command = Acquire | Release | Administrative
+Command = Acquire | TakeOver | Release | Administrative
 
 
 class Refusal(Enum):
@@ -231,6 +250,7 @@ class Refusal(Enum):
     UNKNOWN_COST_CLASS = auto()
     BORROW_REFUSED = auto()
     GRANTED_ELSEWHERE = auto()
+    NOT_TAKEN_OVER = auto()
 
 
 @immutable

@@ -28,11 +28,11 @@ class HoldTimes:
         if self._longest is None:
             return None
         added = 0 if extended is None else _millis(extended)
-        return Instant(grant.granted_at + self._longest + added)
+        return Instant(grant.held_since + self._longest + added)
 
     def begins(self, grant: Grant, extended: timedelta | None) -> Instant | None:
         """Return when a grant is to be called back for that; None: never."""
-        within, begins = grant.heeds_within, grant.granted_at
+        within, begins = grant.heeds_within, grant.held_since
         if within is None or self._longest is None:
             return None
         if within != self._within:
@@ -40,7 +40,8 @@ class HoldTimes:
         held = self._longest - self._warning - self._heeds
         if extended is not None:
             held += _millis(extended)
-        return Instant(begins + held) if held > 0 else begins
+        # What is called back was held for a moment at least, by the session that has it now.
+        return max(grant.granted_at, Instant(begins + held))
 
 
 def _millis(time: timedelta) -> int:

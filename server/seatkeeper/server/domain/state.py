@@ -138,9 +138,16 @@ class Grant(HasAttribution):
     mark: AdvisoryMark | None = None
     """Why an advisory pool would not have granted it then; None: it would have."""
     continues: int = 0
-    """The fence of the grant whose kept seats it has taken over; 0: none."""
+    """The fence of the grant whose seats it has taken over, kept ones or its holder's; 0: none."""
     borrow: Borrow | None = None
     """The machine that has the seats, and then no session holds them; None: a session does."""
+    taken_from: Instant = Instant(0)
+    """Since when its holder has held the seats, if under another grant before; 0: it has not."""
+
+    @property
+    def held_since(self) -> Instant:
+        """Since when its holder has held the seats, whatever the session."""
+        return self.taken_from or self.granted_at
 
 
 @immutable

@@ -32,6 +32,8 @@ class Facts:
     """Fences of grants that their holders gave back."""
     reclaimed: frozenset[int] = frozenset()
     """Fences of grants that were taken back by force."""
+    taken_over: frozenset[int] = frozenset()
+    """Of these, fences of those whose holders took the seats over in another session."""
     refused: tuple[tuple[Ticket, Denied], ...] = ()
     """Requests that were refused, as the tickets that they would have got."""
     refused_left_out: int = 0
@@ -49,13 +51,15 @@ def encode_facts(
     *,
     reclaimed: Iterable[int] = (),
     returned: Iterable[int] = (),
+    taken_over: Iterable[int] = (),
     view_revision: int = 0,
 ) -> bytes:
     """Return what the guard says of a decision: what it released and refused, of all its outcomes.
 
     ``released``, ``reclaimed``: fences of grants that holders gave back, or that were ended by force.
-    ``returned``: of those released, what machines gave back before its day. ``view_revision``: up to
-    which revision its view had everything.
+    ``returned``: of those released, what machines gave back before its day. ``taken_over``: of those
+    ended by force, what their holders have in another session. ``view_revision``: up to which revision
+    its view had everything.
     """
     facts = state_pb2.DecisionFacts(
         decision_id=decision_id,
@@ -63,6 +67,7 @@ def encode_facts(
         released_fences=released,
         reclaimed_fences=reclaimed,
         returned_fences=returned,
+        taken_over_fences=taken_over,
         view_revision=view_revision,
     )
     for command, outcome in outcomes:
@@ -94,6 +99,7 @@ def decode_facts(guard: bytes) -> Facts:
         Instant(facts.decided_at_millis),
         frozenset(facts.released_fences),
         frozenset(facts.reclaimed_fences),
+        frozenset(facts.taken_over_fences),
         tuple(map(_refused, facts.refused)),
         facts.refused_left_out,
     )

@@ -35,6 +35,7 @@ from seatkeeper.server.domain import Denied, Grant, Instant, Ticket
 from seatkeeper.server.events.facts import NO_FACTS, Facts, decode_facts
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
+    TAKEN_OVER,
     UsageEvent,
     UsageKind,
     grant_begins,
@@ -119,7 +120,8 @@ class UsageHistory:
             if facts is None and grant.session_id in sessions_ended:
                 kind, reason = UsageKind.EXPIRED, SESSION_ENDED
             elif facts is not None and grant.fence in facts.reclaimed:
-                kind, reason = UsageKind.RECLAIMED, ""
+                is_taken_over = grant.fence in facts.taken_over
+                kind, reason = UsageKind.RECLAIMED, TAKEN_OVER if is_taken_over else ""
             else:
                 kind, reason = UsageKind.RELEASED, ""
             yield grant_ends(kind, pool, grant, at, reason=reason)

@@ -24,6 +24,7 @@ from seatkeeper.server.domain import (
     Instant,
     LotMarks,
     Refusal,
+    TakeOver,
     Ticket,
 )
 from seatkeeper.server.domain.attribution import Attribution
@@ -31,6 +32,8 @@ from seatkeeper.server.wire.denials import denial_name
 
 SESSION_ENDED = "SESSION_ENDED"
 """Reason of an end without a decision: the session's lease ran out, or the session was closed."""
+TAKEN_OVER = "TAKEN_OVER"
+"""Reason of an end by force: the holder has the seats in another session of its own."""
 NOT_ATTRIBUTED = Attribution("", "")
 """Of a request that was refused before it was known whose it is."""
 
@@ -191,12 +194,13 @@ def command_refused(
 ) -> UsageEvent:
     """Return the event of a command that was refused."""
     asks = command if isinstance(command, Acquire) else None
+    who = Attribution(command.holder, "") if isinstance(command, TakeOver) else NOT_ATTRIBUTED
     return UsageEvent(
         UsageKind.DENIED,
         pool,
         command.grant_id,
         command.session_id,
-        NOT_ATTRIBUTED if asks is None else asks.attribution,
+        who if asks is None else asks.attribution,
         0 if asks is None else asks.seats,
         at,
         reason=denial_name(denied.reason),

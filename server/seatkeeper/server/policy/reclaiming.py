@@ -235,7 +235,7 @@ class Reclaiming:
 
     def _may_begin(self, ticket: Ticket, grant: Grant) -> bool:
         """Return whether a grant may be called back for a ticket from now on."""
-        at = grant.granted_at + _millis(self._rule.minimum_hold)
+        at = grant.held_since + _millis(self._rule.minimum_hold)
         if at > self._now:
             self._looks.append(Instant(at))
             return False

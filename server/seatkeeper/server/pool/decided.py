@@ -9,6 +9,7 @@ from seatkeeper.server.decide import Decision
 from seatkeeper.server.domain import Administrative, Denied, Grant, PoolState, Ticket
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
+    TAKEN_OVER,
     UsageEvent,
     UsageKind,
     command_refused,
@@ -70,7 +71,8 @@ def changes_of(
             peer = peers.get(grant.grant_id, "")
             is_forced = grant.fence in decision.reclaimed_fences
             kind = UsageKind.RECLAIMED if is_forced else UsageKind.RELEASED
-            yield grant_ends(kind, pool, grant, at, peer=peer)
+            reason = TAKEN_OVER if grant.fence in decision.taken_over_fences else ""
+            yield grant_ends(kind, pool, grant, at, reason=reason, peer=peer)
     for ticket, denied, is_dead in ended.tickets:
         if ticket.grant_id not in gone:
             peer, reason = peers.get(ticket.grant_id, ""), SESSION_ENDED if is_dead else ""

@@ -20,6 +20,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Release,
     Released,
+    TakeOver,
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.usage import (
@@ -103,8 +104,12 @@ class Ownership:
         Those of ``asks`` that are answered are taken out.
         """
         owner = self.elsewhere
-        is_forwarded = any(isinstance(ask.listener, Forwarded) for ask in asks)
-        if owner is None or self.forwarder is None or not asks or is_forwarded:
+        # What another node has forwarded, and what an owner of an earlier version would not know.
+        is_ours = any(
+            isinstance(ask.listener, Forwarded) or isinstance(ask.command, TakeOver)
+            for ask in asks
+        )
+        if owner is None or self.forwarder is None or not asks or is_ours:
             return False
         try:
             commands = [ask.command for ask in asks]

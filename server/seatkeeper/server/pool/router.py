@@ -12,7 +12,6 @@ from datetime import timedelta
 from seatkeeper.core.validate import check_id_age
 from seatkeeper.server.decide import Forecast, HoldStats, forecast
 from seatkeeper.server.domain import (
-    Acquire,
     Command,
     Denied,
     Instant,
@@ -25,6 +24,7 @@ from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.pool.asked import asked
 from seatkeeper.server.pool.borrow_keeper import BorrowKeeper
 from seatkeeper.server.pool.burst_rules import BurstStarter
 from seatkeeper.server.pool.catalogue import PoolCatalogue
@@ -41,9 +41,7 @@ from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import decode_work_end, denial_name
-from seatkeeper.server.wire.gangs import seats_of
 from seatkeeper.server.wire.validate import (
-    check_acquire,
     check_grant_ref,
     check_work_end,
 )
@@ -137,25 +135,13 @@ class PoolRouter:
         ``heeds_reclaim``: false where who asks may not be who renews the session, and so would not
         learn of a reclaim. Raises ``Malformed``, at once.
         """
-        check_acquire(request)
-        check_id_age("grant_id", request.grant_id, self._clock.now())
-        wait = wait_max
-        if request.HasField("wait"):
-            wait = request.wait.ToTimedelta()
-        command = Acquire(
-            grant_id=request.grant_id,
-            session_id=session.session_id,
-            lease_id=session.lease_id,
-            attribution=Attribution.asked(
-                request,
-                holder=session.holder,
-                project=session.project,
-                host=self._host(session, request.pool),
-            ),
-            seats=seats_of(request),
-            wait=wait,
-            may_wait=wait is None or wait > timedelta(0),
-            heeds_within=session.ttl if session.heeds_reclaim and heeds_reclaim else None,
+        command = asked(
+            request,
+            session,
+            self._host(session, request.pool),
+            self._clock.now(),
+            wait_max=wait_max,
+            heeds_reclaim=heeds_reclaim,
         )
         return self._submit(request.pool, command, listener, may_delay=may_delay)
 

@@ -43,6 +43,7 @@ def writes_of(
         facts = encode_facts(
             *(decision_id, at, released, decision.outcomes),
             reclaimed=decision.reclaimed_fences,
+            taken_over=decision.taken_over_fences,
             returned=decision.returned_fences,
             view_revision=view_revision,
         )

@@ -19,6 +19,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Release,
     Released,
+    TakeOver,
 )
 from seatkeeper.server.store import records
 from seatkeeper.server.store.formats import (
@@ -38,8 +39,8 @@ RETRY_AFTER = timedelta(seconds=1)
 
 
 def encode_command(command: Command) -> pb.PeerCommand:
-    """Return the message for a command. An administrator's are decided where they come."""
-    assert not isinstance(command, Administrative)
+    """Return the message for a command. Some are decided where they come."""
+    assert not isinstance(command, Administrative | TakeOver)
     if isinstance(command, Release):
         release = pb.ReleaseCommand(
             grant_id=command.grant_id,

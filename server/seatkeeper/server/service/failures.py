@@ -46,6 +46,7 @@ _STATUS = {
     Refusal.UNKNOWN_COST_CLASS: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.GRANTED_ELSEWHERE: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.BORROW_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.NOT_TAKEN_OVER: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -63,7 +63,8 @@ class Core:
         granted.reclaimable = grant.heeds_within is not None
         if granted.reclaimable and (rule := self.seats.notes.hold_rule(pool)) is not None:
             if rule.longest is not None:
-                granted.longest_hold.FromTimedelta(rule.longest)
+                held = timedelta(milliseconds=grant.granted_at - grant.held_since)
+                granted.longest_hold.FromTimedelta(max(rule.longest - held, timedelta(0)))
             if rule.idle is not None:
                 granted.idle_limit.FromTimedelta(rule.idle)
         spec, _ = self.seats.catalogue.spec(pool)

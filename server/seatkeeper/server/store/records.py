@@ -244,6 +244,7 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     write_mark(record, grant.mark)
     if grant.continues:
         record.continues_fence = grant.continues
+        record.held_since_millis = grant.taken_from
     write_borrow(record, grant.borrow)
     return record
 
@@ -284,6 +285,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         marks=decode_marks(record.lots, record.overdraft),
         mark=read_mark(record),
         continues=record.continues_fence,
+        taken_from=Instant(record.held_since_millis),
         borrow=read_borrow(record),
     )
 

@@ -52,7 +52,9 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
     """Check a request for seats."""
     check_name("pool", request.pool)
     check_id("grant_id", request.grant_id)
-    if request.attributes.gang or request.attributes.alternatives:
+    if request.take_over:
+        _check_take_over(request)
+    elif request.attributes.gang or request.attributes.alternatives:
         check_gang(request)
     elif request.seats < 1:
         raise Malformed("seats", f"{request.seats} seats asked; ask for at least 1")
@@ -63,6 +65,21 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
     attribution.check(request)
     if request.HasField("wait"):
         check_duration("wait", request.wait, timedelta(0), WAIT_MAX, "0 to 7 days")
+
+
+def _check_take_over(request: seat_pb2.Acquire) -> None:
+    """Check a request that takes seats over: what it would say of them is the other grant's."""
+    check_id("take_over", request.take_over)
+    said = [
+        *(name for name in ("seats", "project", "priority") if getattr(request, name)),
+        *(["attributes"] if request.HasField("attributes") else []),
+    ]
+    if said:
+        raise Malformed(
+            said[0], "not set where seats are taken over: it is as that grant has it"
+        )
+    if request.take_over == request.grant_id:
+        raise Malformed("take_over", "the id of another grant, not of this request")
 
 
 def check_grant_ref(grant: seat_service_pb2.GrantRef) -> None:
