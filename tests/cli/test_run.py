@@ -213,6 +213,40 @@ def test_another_pool_will_do_where_it_is_said(cluster: Cluster, pool: str) -> N
     assert "wait over 0 s" in cluster(*options, "--wait", "0", *program).refused(Exit.USAGE)
 
 
+def test_seats_of_several_pools_are_held_together(cluster: Cluster, pool: str) -> None:
+    other = cluster.client.pools.create(f"{pool}-2", seats=3).spec.name
+    script = 'cd "$SEATKEEPER_TOKEN_FOLDER"; ls; cmp token "token-$SEATKEEPER_POOL"'
+    command = ("run", "--json", "--pool", pool, "--with", f"{other}:2", "--wait", "30", "--")
+    result = cluster(*command, "sh", "-c", script).check()
+    assert result.out.split() == ["token", f"token-{pool}", f"token-{other}"]
+    granted = [json.loads(line) for line in result.err.splitlines()][:2]
+    assert [(each["pool"], each["seats"]) for each in granted] == [(pool, 1), (other, 2)]
+    assert [cluster.look(each).held for each in (pool, other)] == [0, 0]
+    with cluster.client.seat(other, seats=2):
+        waits = ("run", "--pool", pool, "--with", f"{other}:2", "--wait", "1", "--", "true")
+        cluster(*waits).refused(Exit.NO_SEAT)
+        assert cluster.look(pool).held == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--with", "tensorrt"], ["--with", "b", "--with", "b"], ["--with", "b:0"]),
+        *(
+            ["--with", "b:some"],
+            ["--with", "b:"],
+            ["--with", ":2"],
+            ["--with", "b", "--or", "c"],
+        ),
+        [option for n in range(8) for option in ("--with", f"b{n}")],
+    ],
+    ids=str,
+)
+def test_pools_of_a_gang_that_are_not_well_said_are_refused(options: list[str]) -> None:
+    refused = seatkeeper("run", *options, "--", "true").check(Exit.USAGE)
+    assert "--with" in refused.err
+
+
 @pytest.mark.parametrize(
     "others",
     [

@@ -48,7 +48,7 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
     ),
     (runner.InJeopardy(), "the seat is in doubt", {"event": "jeopardy"}),
     (
-        runner.IsCalledBack(30.0, "project cv waits", 10),
+        runner.IsCalledBack("tensorrt", 30.0, "project cv waits", 10),
         "is called back (project cv waits): train goes on, and is stopped in 30 s; train was sent "
         "SIGUSR1",
         {

@@ -16,7 +16,8 @@ from seatkeeper.cli.command import claiming
 from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, say_interrupted
-from seatkeeper.core.gang import AFTER_MAX_SECONDS, ALTERNATIVES_MAX
+from seatkeeper.core.gang import AFTER_MAX_SECONDS, ALTERNATIVES_MAX, GANG_MAX
+from seatkeeper.core.validate import SEATS_MAX
 from seatkeeper.hold.signals import PERSON, Signals
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ class Asked:
             autocompletion=completion.pools,
         ),
     ] = None
+    together: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME[:SEATS]",
+            help="Seats of another pool, held together with these: all are granted at once, or none. "
+            "Repeat it, up to 7 times.",
+            autocompletion=completion.pools,
+        ),
+    ] = None
     seats: Annotated[
         int,
         typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
@@ -116,6 +127,7 @@ class Asked:
         "seatkeeper run -- env",
         "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
         "seatkeeper run --pool a100 --or l4:30 -- env",
+        "seatkeeper run --pool compiler --with quantiser:2 -- make engines",
         "seatkeeper run --take-over 01983c5e-8d5e-7c3a-9f5e-0a1b2c3d4e5f -- ./resume.sh",
         "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
     ),
@@ -165,6 +177,7 @@ def run(
         pool=asked.pool,
         others=_alternatives(asked.pool, asked.others or []),
         seats=asked.seats,
+        together=_together(asked),
         terms=at.terms(),
         take_over=asked.take_over,
         grace=stopping.grace,
@@ -184,12 +197,34 @@ def run(
     raise SystemExit(as_shells_say(code))
 
 
+def _together(asked: Asked) -> dict[str, int]:
+    """Return how many seats of each other pool are wanted, too. What is wrong ends the command."""
+    found: dict[str, int] = {}
+    for said in asked.together or []:
+        name, colon, number = said.partition(":")
+        seats = int(number) if number.isascii() and number.isdigit() else 0 if colon else 1
+        if not name or name == asked.pool or name in found or not 0 < seats <= SEATS_MAX:
+            fail(
+                Exit.USAGE,
+                f"--with {said}: NAME or NAME:SEATS, each pool once, at least 1 seat",
+            )
+        found[name] = seats
+        if len(found) >= GANG_MAX:
+            fail(Exit.USAGE, f"--with: at most {GANG_MAX - 1} other pools")
+    if found and asked.others:
+        fail(
+            Exit.USAGE, "--with and --or: seats of all pools, or of one of them; leave one out"
+        )
+    return found
+
+
 def _said_beside(at: Claimant, asked: Asked) -> str:
     """Return the option that says of seats to be taken over what they have already; empty: none."""
     terms = at.terms()
     said = {
         "--seats": asked.seats != 1,
         "--or": asked.others,
+        "--with": asked.together,
         "--priority": terms.get("priority"),
         "--label": terms.get("labels"),
         "--as": terms.get("cost_class"),

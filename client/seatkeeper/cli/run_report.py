@@ -19,6 +19,8 @@ class RunReport:
     def __init__(self, name: str, pool: str, *, as_json: bool) -> None:
         self._name = name
         self._pool = pool
+        self._pools: list[str] = []
+        """Those whose seats are held."""
         self._as_json = as_json
         self._waiting = Waiting(pool, notify=write_event if as_json else None)
 
@@ -37,7 +39,8 @@ class RunReport:
         elif text:
             print(f"seatkeeper: {text}", file=sys.stderr, flush=True)
         if isinstance(event, runner.Granted):
-            self._pool = event.pool
+            self._pools.append(event.pool)
+            self._pool = " and ".join(self._pools)
             # What was said of the queue is to be seen before what the command says.
             streams.drain()
 
@@ -61,7 +64,7 @@ class RunReport:
                     "the seat is in doubt: no node has answered for a while. "
                     f"{name} goes on, and will be stopped if that lasts",
                 )
-            case runner.IsCalledBack(seconds=seconds, why=why, signal=number):
+            case runner.IsCalledBack(pool=pool, seconds=seconds, why=why, signal=number):
                 sent = name_of(number) if number else None
                 notified = (
                     f"; {name} was sent {sent}" if sent else f"; {name} was sent no signal"

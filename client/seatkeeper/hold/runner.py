@@ -16,7 +16,7 @@ import asyncio
 import enum
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,6 +50,8 @@ class RunConfig:
     others: Mapping[str, float] = field(default_factory=dict)
     """Pools that will do as well, in the order of preference, after so many seconds."""
     seats: int = 1
+    together: Mapping[str, int] = field(default_factory=dict)
+    """Seats of other pools that are granted and held together with these, by pool."""
     take_over: str = ""
     """The grant whose seats are taken over, and what they are for; empty: seats are asked for."""
     terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]  # no term is required
@@ -114,6 +116,7 @@ class InJeopardy:
 class IsCalledBack:
     """The seat is called back: the command goes on, and is stopped when the notice is over."""
 
+    pool: str
     seconds: float
     """Until then."""
     why: str
@@ -250,7 +253,8 @@ class SeatRunner:
         self._program: Program | None = None
         self._phase = _Phase.WAITING
         self._lost = asyncio.Event()
-        self._grant: AsyncGrant | None = None
+        self._grants: Sequence[AsyncGrant] = ()
+        """Those that are held; the first is of the pool that was asked for first."""
         self._active: tuple[int, ...] | None = None
         """What the file of activity was like when it was last looked at."""
         self._called_back = False
@@ -288,27 +292,37 @@ class SeatRunner:
         client = self._connect(*lease_for(config.grace))
         try:
             try:
-                grant = await self._take(client)
+                grants = await self._take(client)
             finally:
                 self._notify(WaitEnded())
             try:
-                outcome = await self._run_under(grant, program)
+                outcome = await self._run_under(grants, program)
             finally:
                 self._phase = _Phase.ENDED
-                await _whatever_happens(grant.release())
+                await _whatever_happens(_release(grants))
         finally:
             await _whatever_happens(client.close())
         if self._interrupted_by is not None and not self._lost.is_set():
             self._notify(GivenBack(self._interrupted_by))
         return outcome
 
-    async def _take(self, client: AsyncSeatClient) -> AsyncGrant:
+    async def _take(self, client: AsyncSeatClient) -> Sequence[AsyncGrant]:
         config = self._config
         # The command finds a token, from its first moment on.
         if config.take_over:
-            return await client.take_over(
+            taken = await client.take_over(
                 config.pool, config.take_over, token=True, on_state=self._on_state
             )
+            return [taken]
+        if config.together:
+            gang = client.gang(
+                {config.pool: config.seats, **config.together},
+                **config.terms,
+                token=True,
+                on_state=self._on_state,
+            )
+            grants = await gang.take()
+            return [grants[pool] for pool in (config.pool, *config.together)]
         if config.others:
             one_of = client.one_of(
                 {config.pool: 0.0, **config.others},
@@ -317,9 +331,8 @@ class SeatRunner:
                 token=True,
                 on_state=self._on_state,
             )
-            (grant,) = (await one_of.take()).values()
-            return grant
-        return await client.acquire(
+            return [*(await one_of.take()).values()]
+        acquired = await client.acquire(
             config.pool,
             seats=config.seats,
             **config.terms,
@@ -327,6 +340,7 @@ class SeatRunner:
             on_queued=lambda place: self._notify(Queued(place)),
             on_state=self._on_state,
         )
+        return [acquired]
 
     def _receive(self, received: Received) -> None:
         assert self._task is not None
@@ -347,9 +361,9 @@ class SeatRunner:
             else:
                 self._die(received.number)
 
-    async def _run_under(self, grant: AsyncGrant, program: Program) -> Outcome:
+    async def _run_under(self, grants: Sequence[AsyncGrant], program: Program) -> Outcome:
         self._phase = _Phase.RUNNING
-        self._grant = grant
+        self._grants, grant = grants, grants[0]
         given = {
             "SEATKEEPER_TOKEN": grant.token,
             "SEATKEEPER_POOL": grant.pool,
@@ -357,23 +371,17 @@ class SeatRunner:
             "SEATKEEPER_FENCE": str(grant.fence),
             "SEATKEEPER_SEATS": str(grant.seats),
         }
-        if self._write_token(grant.token):
+        if self._write_tokens():
             assert self._token_file is not None
             given["SEATKEEPER_TOKEN_FILE"] = str(self._token_file.path)
-        longest = grant.longest_hold
-        self._notify(
-            Granted(
-                pool=grant.pool,
-                grant_id=grant.grant_id,
-                fence=grant.fence,
-                seats=grant.seats,
-                longest_hold=None if longest is None else longest.total_seconds(),
-            )
-        )
-        if grant.notice:
-            self._notify(Noticed(grant.notice))
+            if len(grants) > 1:
+                given["SEATKEEPER_TOKEN_FOLDER"] = str(self._token_file.folder)
+        for each in grants:
+            self._notify(_granted(each))
+            if each.notice:
+                self._notify(Noticed(each.notice))
         _publish(program, grant)
-        self._note_activity(grant)
+        self._note_activity()
         folder = b"" if self._token_file is None else os.fsencode(self._token_file.folder)
         command = self._config.command
         try:
@@ -390,14 +398,14 @@ class SeatRunner:
             raise RunFailed(problem.message, problem) from error
         if self._called_back:  # before there was a command to notify
             self._notify_of_reclaim()
-        keeping = asyncio.create_task(self._keep_fresh(grant, program))
+        keeping = asyncio.create_task(self._keep_fresh(program))
         try:
-            return await self._until_the_end(program, grant)
+            return await self._until_the_end(program)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def _until_the_end(self, program: Program, grant: AsyncGrant) -> Outcome:
+    async def _until_the_end(self, program: Program) -> Outcome:
         ended = asyncio.create_task(program.wait())
         lost = asyncio.create_task(self._lost.wait())
         overrun = asyncio.create_task(program.stopped_by_watchdog.wait())
@@ -411,7 +419,7 @@ class SeatRunner:
         # The command is stopped before the loss is reported: whatever reports may fail.
         stopping = asyncio.create_task(program.stop(self._config.grace))
         await asyncio.sleep(0)
-        self._notify(SeatIsLost(self._config.grace, _why_lost(grant)))
+        self._notify(SeatIsLost(self._config.grace, _why_lost(self._grants)))
         if left := await stopping:
             self._notify(NotStopped(left))
         # Not awaited: one that became another user's cannot be stopped by us.
@@ -429,22 +437,21 @@ class SeatRunner:
             self._notify(LeftBehind(left))
         self._notify(CommandEnded(code))
 
-    async def _keep_fresh(self, grant: AsyncGrant, program: Program) -> None:
+    async def _keep_fresh(self, program: Program) -> None:
         from seatkeeper.client import SeatLost
 
         while True:
             await asyncio.sleep(TOKEN_POLL_SECONDS)
             try:
-                token = grant.token
+                self._write_tokens()
             except SeatLost:
                 # By the clock, which knows also of the time that the machine was suspended.
                 self._lost.set()
                 return
-            _publish(program, grant)
-            self._note_activity(grant)
-            self._write_token(token)
+            _publish(program, self._grants[0])
+            self._note_activity()
 
-    def _note_activity(self, grant: AsyncGrant) -> None:
+    def _note_activity(self) -> None:
         """Report that the command is active, when its file has changed; and first of all."""
         if self._config.activity is None:
             return
@@ -455,14 +462,21 @@ class SeatRunner:
             seen = ()  # not there yet, or not any more
         if seen != self._active:
             self._active = seen
-            grant.report_activity()
+            for grant in self._grants:
+                grant.report_activity()
 
-    def _write_token(self, token: str) -> bool:
-        """Put a token where the command looks for it; a failure is reported once."""
+    def _write_tokens(self) -> bool:
+        """Put the tokens where the command looks for them; a failure is reported once.
+
+        Raises ``SeatLost``.
+        """
+        tokens = {grant.pool: grant.token for grant in self._grants}
         where, why = self._token_file, NO_ROOM
         if where is not None:
             try:
-                where.write(token)
+                where.write(next(iter(tokens.values())))
+                if len(tokens) > 1:
+                    where.write_each(tokens)
             except OSError as error:
                 # The folder may be gone: a program that cleans up too much harms itself alone.
                 why = f"{where.path}: {error.strerror}"
@@ -488,15 +502,20 @@ class SeatRunner:
 
     def _notify_of_reclaim(self) -> None:
         """Report that the seat is called back, and send the command its signal."""
-        grant, program = self._grant, self._program
-        reclaim = grant.reclaim if grant is not None else None
-        if reclaim is None or program is None or not program.pid:
+        program = self._program
+        called_back = [
+            (each.reclaim.until, each.pool, each.reclaim)
+            for each in self._grants
+            if each.reclaim is not None
+        ]
+        if not called_back or program is None or not program.pid:
             return
+        _, pool, reclaim = min(called_back, key=lambda each: each[:2])
         chosen = self._config.reclaim_signal
         number = signal.SIGUSR1 if chosen is None else chosen
         sent = bool(number) and program.notify(number, only_if_handled=chosen is None)
         seconds = max(0.0, (reclaim.until - datetime.now(UTC)).total_seconds())
-        self._notify(IsCalledBack(seconds, reclaim.message, number if sent else 0))
+        self._notify(IsCalledBack(pool, seconds, reclaim.message, number if sent else 0))
 
 
 class _Phase(enum.Enum):
@@ -519,11 +538,27 @@ def _publish(program: Program, grant: AsyncGrant) -> None:
         program.publish(*times)
 
 
-def _why_lost(grant: AsyncGrant) -> str:
+def _granted(grant: AsyncGrant) -> Granted:
+    longest = grant.longest_hold
+    return Granted(
+        pool=grant.pool,
+        grant_id=grant.grant_id,
+        fence=grant.fence,
+        seats=grant.seats,
+        longest_hold=None if longest is None else longest.total_seconds(),
+    )
+
+
+async def _release(grants: Sequence[AsyncGrant]) -> None:
+    await asyncio.gather(*(grant.release() for grant in grants), return_exceptions=True)
+
+
+def _why_lost(grants: Sequence[AsyncGrant]) -> str:
     from seatkeeper.client import SeatLost
 
-    try:
-        grant.raise_if_lost()
-    except SeatLost as error:
-        return str(error).removeprefix(f"{grant.pool}: ")
+    for grant in grants:
+        try:
+            grant.raise_if_lost()
+        except SeatLost as error:
+            return str(error).removeprefix(f"{grant.pool}: ")
     return ""

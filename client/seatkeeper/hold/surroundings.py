@@ -12,6 +12,7 @@ from pathlib import Path
 OURS = (
     "SEATKEEPER_TOKEN",
     "SEATKEEPER_TOKEN_FILE",
+    "SEATKEEPER_TOKEN_FOLDER",
     "SEATKEEPER_POOL",
     "SEATKEEPER_GRANT_ID",
     "SEATKEEPER_FENCE",
@@ -48,12 +49,16 @@ def _environment_at_start() -> dict[bytes, bytes] | None:
 
 
 class TokenFile:
-    """A file in a private folder, whose content is replaced whole."""
+    """A file in a private folder, whose content is replaced whole.
+
+    Where there are seats of several pools, it is of the first; ``write_each`` has one for each beside
+    it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "token"
-        self._written = ""
+        self._written: dict[Path, str] = {}
 
     @classmethod
     def make(cls) -> TokenFile | None:
@@ -76,19 +81,27 @@ class TokenFile:
 
     def write(self, token: str) -> None:
         """Put a token into the file, whole or not at all. Raises ``OSError``."""
-        if token == self._written:
+        self._write(token, self.path)
+
+    def write_each(self, tokens: Mapping[str, str]) -> None:
+        """Put the token of each pool into a file with its name, likewise."""
+        for pool, token in tokens.items():
+            self._write(token, self.folder / f"token-{pool}")
+
+    def _write(self, token: str, path: Path) -> None:
+        if token == self._written.get(path):
             return
         draft = self.path.with_name(".token")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "w", encoding="utf-8") as opened:
                 opened.write(token)
-            draft.replace(self.path)
+            draft.replace(path)
         except OSError:
             with suppress(OSError):
                 draft.unlink()
             raise
-        self._written = token
+        self._written[path] = token
 
     def remove(self) -> None:
         """Remove it, and its folder. What cannot be removed is no error."""
