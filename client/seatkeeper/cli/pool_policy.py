@@ -24,15 +24,15 @@ HalfLife = typer.Option(
 Overtake = typer.Option(
     "--overtaking",
     metavar="RULE",
-    help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
-    "it may be granted N seats in all, until it has waited so long. With hold_back=SECONDS seats are "
-    "kept free for a gang that has waited so long, for that many seconds at most. none: they wait with "
+    help="seats=N,within=LENGTH: while a request wants more seats than are free, smaller ones behind "
+    "it may be granted N seats in all, until it has waited so long. With hold_back=LENGTH seats are "
+    "kept free for a gang that has waited so long, for that long at most. none: they wait with "
     "it, as in every pool that says nothing.",
 )
 Reclaim = typer.Option(
     "--reclaim",
     metavar="RULE",
-    help="notice=SECONDS,minimum_hold=SECONDS,hourly=N: seats that projects hold beyond their "
+    help="notice=LENGTH,minimum_hold=LENGTH,hourly=N: seats that projects hold beyond their "
     "guarantees are called back for one under its own. Their holders have at least the notice; seats "
     "held for less than the minimum (60) stay, and at most N (60) grants are called back in an hour. "
     "none: no seat is called back, as in every pool that says nothing.",

@@ -58,11 +58,11 @@ class AsyncOneOf(SeveralPools):
                 await leave(task for task in left if task is not granted[0])
                 return grants
             for task in done:
-                del left[task]
+                pool = left.pop(task)
                 error = task.exception()
                 assert error is not None
                 if not isinstance(error, GrantedElsewhere | SessionLost):
-                    raise explained(error)
+                    raise explained(pool, error)
             if not done:
                 break
             within = SETTLING_SECONDS

@@ -26,6 +26,7 @@ from seatkeeper.core.errors import (
     InvalidArgument,
     NoSeatFree,
     Overloaded,
+    SeatError,
     ServiceTooOld,
     SessionLost,
     UsageError,
@@ -188,9 +189,9 @@ class AsyncGang(SeveralPools):
 
     async def _answers(self, tasks: Tasks) -> Mapping[str, AsyncGrant]:
         await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
-        for task in tasks.values():
+        for pool, task in tasks.items():
             if task.done() and (error := task.exception()) is not None:
-                raise explained(error)
+                raise explained(pool, error)
         return {pool: task.result() for pool, task in tasks.items()}
 
     def _joined(self, requests: list[SeatRequest]) -> list[SeatRequest]:
@@ -201,12 +202,15 @@ class AsyncGang(SeveralPools):
 BACKOFF = BackoffConfig()
 
 
-def explained(error: BaseException) -> BaseException:
-    """Return a failure as what it means for a request for seats of several pools."""
+def explained(pool: str, error: BaseException) -> BaseException:
+    """Return a failure of one pool as what it means for a request for seats of several."""
     if isinstance(error, InvalidArgument) and NO_SEATS_ASKED in str(error):
         return ServiceTooOld(
             "the node that was asked does not know requests for seats of several pools; upgrade it"
         )
+    names = (f"pool {pool} ", f"pool {pool!r}")
+    if isinstance(error, SeatError) and not any(each in f"{error} " for each in names):
+        error.args = (f"{pool}: {error}", *error.args[1:])
     return error
 
 

@@ -22,6 +22,7 @@ from seatkeeper.client import (
     SeatClient,
     SeatLost,
     SessionLost,
+    TooManySeats,
     UsageError,
 )
 from seatkeeper.testing import InMemoryService
@@ -316,3 +317,12 @@ async def test_what_must_be_asked_anew_is_asked_with_pauses_until_its_time_is_ov
     with pytest.raises(SessionLost):
         await AsyncGang(keeper, {"a": 1, "b": 1}, wait=1.0).take()
     assert 2 <= keeper.asked <= 100
+
+
+def test_what_is_wrong_names_its_pool() -> None:
+    with InMemoryService({"a": 1, "b": 1}) as service, service.client() as client:
+        with pytest.raises(TooManySeats, match=r"b: 3 seats asked of a pool of 1"):
+            client.gang({"a": 1, "b": 3}, wait=5).__enter__()
+        with pytest.raises(TooManySeats, match=r"b: 2 seats asked|a: 2 seats asked"):
+            client.one_of(["a", "b"], seats=2, wait=5).__enter__()
+        assert (service.held("a"), service.waiting("a")) == (0, 0)

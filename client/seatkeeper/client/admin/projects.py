@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-from seatkeeper.client.admin.rule_values import is_whole, seconds_in
+from seatkeeper.client.admin.rule_values import is_whole, length_of
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -51,9 +51,10 @@ def project_text(share: pb.ProjectShare) -> str:
 
 
 def parse_overtaking(text: str) -> pb.Overtaking:
-    """Return what ``text`` says, such as ``seats=4,within=60``, in seconds; ``none``: an empty message.
+    """Return what ``text`` says, such as ``seats=4,within=10m``; ``none``: an empty message.
 
-    ``hold_back=300`` beside these: how long at most seats are kept free for a gang.
+    A number without a unit is seconds. ``hold_back=300`` beside these: how long at most seats are kept
+    free for a gang.
 
     Raises `InvalidArgument` for what cannot be read; whether the values make sense is for a node to
     say.
@@ -73,19 +74,10 @@ def parse_overtaking(text: str) -> pb.Overtaking:
     if not is_whole(seats):
         raise InvalidArgument(f"overtaking: seats={seats[:100]} is no whole number from 0 on")
     overtaking.seats = int(seats)
-    overtaking.within.FromTimedelta(_overtaking_time("within", found["within"]))
+    overtaking.within.FromTimedelta(length_of("overtaking", "within", found["within"]))
     if (hold_back := found.get("hold_back")) is not None:
-        overtaking.hold_back.FromTimedelta(_overtaking_time("hold_back", hold_back))
+        overtaking.hold_back.FromTimedelta(length_of("overtaking", "hold_back", hold_back))
     return overtaking
-
-
-def _overtaking_time(name: str, text: str) -> timedelta:
-    if (seconds := seconds_in(text)) is None:
-        raise InvalidArgument(
-            f"overtaking: {name}={text[:100]} is no number of seconds, with at most 6 digits after a "
-            "point"
-        )
-    return seconds
 
 
 def overtaking_text(overtaking: pb.Overtaking) -> str:

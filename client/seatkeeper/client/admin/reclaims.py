@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from seatkeeper.client.admin.rule_values import is_whole, seconds_in, values_in
+from seatkeeper.client.admin.rule_values import is_whole, length_of, values_in
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
@@ -17,18 +15,21 @@ _KEYS = ("notice", "minimum_hold", "hourly")
 def parse_reclaim(text: str) -> pb.ReclaimRule:
     """Return what ``text`` says, such as ``notice=60,minimum_hold=600,hourly=20``.
 
-    Times in seconds; all but ``notice`` may be left out. ``none``: an empty message. Raises
-    `InvalidArgument` for what cannot be read; whether the values make sense is for a node to say.
+    Times in seconds, or as ``10m``; all but ``notice`` may be left out. ``none``: an empty message.
+    Raises `InvalidArgument` for what cannot be read; whether the values make sense is for a node to
+    say.
     """
     if not (found := values_in("reclaim", text, _KEYS, EXAMPLE)):
         return pb.ReclaimRule()
     if "notice" not in found:
-        raise InvalidArgument(f"reclaim: {text[:100]!r} gives no notice=SECONDS")
+        raise InvalidArgument(f"reclaim: {text[:100]!r} gives no notice=LENGTH")
     rule = pb.ReclaimRule(hourly=HOURLY_DEFAULT)
     rule.minimum_hold.FromTimedelta(MINIMUM_HOLD_DEFAULT)
-    rule.notice.FromTimedelta(_seconds("notice", found["notice"]))
+    rule.notice.FromTimedelta(length_of("reclaim", "notice", found["notice"]))
     if "minimum_hold" in found:
-        rule.minimum_hold.FromTimedelta(_seconds("minimum_hold", found["minimum_hold"]))
+        rule.minimum_hold.FromTimedelta(
+            length_of("reclaim", "minimum_hold", found["minimum_hold"])
+        )
     if "hourly" in found:
         hourly = found["hourly"]
         if not is_whole(hourly):
@@ -44,12 +45,3 @@ def reclaim_text(rule: pb.ReclaimRule) -> str:
     notice = exact_seconds(rule.notice.ToTimedelta())
     hold = exact_seconds(rule.minimum_hold.ToTimedelta())
     return f"notice={notice},minimum_hold={hold},hourly={rule.hourly}"
-
-
-def _seconds(key: str, text: str) -> timedelta:
-    if (seconds := seconds_in(text)) is None:
-        raise InvalidArgument(
-            f"reclaim: {key}={text[:100]} is no number of seconds, with at most 6 digits after a "
-            "point"
-        )
-    return seconds

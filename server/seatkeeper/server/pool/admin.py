@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from seatkeeper.core.amounts import count
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Drain, Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
 from seatkeeper.server.domain.clock import Clock
@@ -236,8 +237,8 @@ def check_unused(view: PoolView) -> None:
     """Raise ``PoolInUse`` for a pool with grants or tickets, or with kept seats."""
     if view.state.grants or view.state.tickets or view.state.kept:
         raise PoolInUse(
-            f"pool {view.spec.name} has {view.state.held} seats held and "
-            f"{len(view.state.tickets)} tickets waiting; wait until they are gone"
+            f"pool {view.spec.name} has {count(view.state.held, 'seat')} held and "
+            f"{count(len(view.state.tickets), 'ticket')} waiting; wait until they are gone"
         )
 
 
