@@ -65,11 +65,16 @@ def encode_facts(
         decision_id=decision_id,
         decided_at_millis=decided_at,
         released_fences=released,
-        reclaimed_fences=reclaimed,
-        returned_fences=returned,
-        taken_over_fences=taken_over,
         view_revision=view_revision,
     )
+    # What is seldom there is set where it is: this is made for every decision.
+    for fences, said in (
+        (facts.reclaimed_fences, reclaimed),
+        (facts.returned_fences, returned),
+        (facts.taken_over_fences, taken_over),
+    ):
+        if said:
+            fences.extend(said)
     for command, outcome in outcomes:
         if not isinstance(outcome, Denied) or not isinstance(command, Acquire):
             continue

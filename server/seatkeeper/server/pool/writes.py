@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from seatkeeper.server.decide import Decision
@@ -49,21 +49,20 @@ def writes_of(
         )
         value = records.encode_guard(decision.guard, decision_id, facts)
         writes.append(Put(keys.guard(pool), value))
-    held = (*decision.grants, *decision.lent.values())
-    writes += [_put_grant(keys, pool, grant) for grant in held]
-    waiting = (*decision.tickets, *decision.moved.values())
-    writes += [_put_ticket(keys, pool, ticket) for ticket in waiting]
+    writes += [_put_grant(keys, pool, grant) for grant in _held(decision)]
+    writes += [_put_ticket(keys, pool, ticket) for ticket in _waiting(decision)]
     writes += [
         Put(keys.mark(pool, session_id), records.encode_watermark(mark), mark.lease_id)
         for session_id, mark in decision.marks.items()
     ]
     writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
-    writes += [
-        Delete(keys.stay(pool, grant_id))
-        if stay is None
-        else Put(keys.stay(pool, grant_id), stays.encode_stay(stay))
-        for grant_id, stay in decision.stays.items()
-    ]
+    if decision.stays:
+        writes += [
+            Delete(keys.stay(pool, grant_id))
+            if stay is None
+            else Put(keys.stay(pool, grant_id), stays.encode_stay(stay))
+            for grant_id, stay in decision.stays.items()
+        ]
     writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
     return writes
 
@@ -73,9 +72,8 @@ def made_by(keys: Keys, pool: str, decision: Decision, decision_id: int) -> dict
 
     Not those that keep what a newer version has said: what these say is read again.
     """
-    held = (*decision.grants, *decision.lent.values())
-    made: dict[str, Made] = {keys.grant(pool, g.grant_id): g for g in held}
-    for ticket in (*decision.tickets, *decision.moved.values()):
+    made: dict[str, Made] = {keys.grant(pool, g.grant_id): g for g in _held(decision)}
+    for ticket in _waiting(decision):
         made[keys.ticket(pool, ticket.grant_id)] = ticket
     for session_id, mark in decision.marks.items():
         if not mark.kept:
@@ -92,6 +90,18 @@ def deletes_of(keys: Keys, pool: str, grant_ids: Iterable[str]) -> list[Write]:
         for grant_id in grant_ids
         for key in (keys.grant(pool, grant_id), keys.ticket(pool, grant_id))
     ]
+
+
+def _held(decision: Decision) -> Sequence[Grant]:
+    """Return the grants that are written: new ones, and those that machines have from now on."""
+    lent = decision.lent
+    return [*decision.grants, *lent.values()] if lent else decision.grants
+
+
+def _waiting(decision: Decision) -> Sequence[Ticket]:
+    """Return the tickets that are written: new ones, and those that have another place."""
+    moved = decision.moved
+    return [*decision.tickets, *moved.values()] if moved else decision.tickets
 
 
 def _put_grant(keys: Keys, pool: str, grant: Grant) -> Put:
