@@ -19,7 +19,7 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from seatkeeper.artifacts.errors import ConversionFailed, ModelInvalid, SamplesInvalid
-from seatkeeper.artifacts.precision_report import OutputAccuracy
+from seatkeeper.artifacts.precision_report import OutputAccuracy, worst
 from seatkeeper.builder.conversion.libraries import Untyped, first_line, onnxruntime
 from seatkeeper.builder.conversion.rounding import rounded
 from seatkeeper.builder.conversion.samples import Feeds
@@ -27,6 +27,8 @@ from seatkeeper.builder.conversion.samples import Feeds
 Outputs = Mapping[str, npt.NDArray[np.generic]]
 Run = Callable[[Feeds], Outputs]
 CLASSES_MIN = 2
+SAME = 1e-4
+"""Most relative L2 error between two forms of one model."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,13 @@ class Reference:
                 "others, as --samples"
             )
         return cls(samples, outputs)
+
+    def is_same(self, model: ModelProto) -> bool:
+        """Return whether a model computes the same, but for the order in which numbers are added."""
+        try:
+            return worst(self.compare(model)).is_within(SAME)
+        except ConversionFailed:
+            return False
 
     def compare(self, converted: ModelProto) -> tuple[OutputAccuracy, ...]:
         """Return how each output of the converted model differs.

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from seatkeeper.artifacts.errors import ConversionFailed
-from seatkeeper.builder.conversion.detours import node_names, without_detours
-from seatkeeper.builder.conversion.libraries import first_line, half_converter
+from seatkeeper.builder.conversion.libraries import first_line
+from seatkeeper.builder.conversion.scopes import graphs_in
+from seatkeeper.builder.conversion.sixteen import Sixteen
 
 BFLOAT16 = TensorProto.BFLOAT16
 FLOAT16 = TensorProto.FLOAT16
@@ -34,24 +35,29 @@ class BrainFloat:
         """Keep the promise of ``BuildStep.apply``."""
         if FLOAT16 in _types(model.graph):
             raise ConversionFailed("it computes in fp16 already, and is not converted to bf16")
-        values = {
-            tensor.name: numpy_helper.to_array(tensor)
-            for tensor in model.graph.initializer
-            if tensor.data_type == TensorProto.FLOAT
-        }
-        keep = self._keep | {n.name for n in model.graph.node if n.op_type in OPERATORS_KEPT}
-        before = [*node_names(model.graph)]
+        values = dict(_values(model))
         try:
-            converted: ModelProto = half_converter().convert_float_to_float16(
-                model, keep_io_types=True, node_block_list=sorted(keep) or None
-            )
-        except Exception as error:  # it raises whatever it meets in the graph
+            converted = Sixteen(self._keep, operators=OPERATORS_KEPT).apply(model)
+        except MemoryError:
+            raise
+        except Exception as error:  # the library raises whatever it meets in the graph
             raise ConversionFailed(
                 f"it cannot be converted to bf16: {first_line(error)}"
             ) from error
         _retype(converted.graph, values)
-        without_detours(converted, before)
         return converted
+
+
+def _values(model: ModelProto) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+    """Yield the constants of 32 bits, in whatever graph, by the names of what has them."""
+    for graph in graphs_in(model.graph):
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                yield tensor.name, numpy_helper.to_array(tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.t.data_type == TensorProto.FLOAT and node.output:
+                    yield node.output[0], numpy_helper.to_array(attribute.t)
 
 
 def _retype(graph: GraphProto, values: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -64,11 +70,11 @@ def _retype(graph: GraphProto, values: Mapping[str, npt.NDArray[np.generic]]) ->
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
-                _retype_tensor(attribute.t, None)
+                _retype_tensor(attribute.t, values.get(next(iter(node.output), "")))
             if attribute.name == "to" and attribute.i == FLOAT16:
                 attribute.i = BFLOAT16
             if attribute.HasField("g"):
-                _retype(attribute.g, {})
+                _retype(attribute.g, values)
 
 
 def _retype_tensor(tensor: TensorProto, value: npt.NDArray[np.generic] | None) -> None:

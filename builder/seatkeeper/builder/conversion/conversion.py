@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
 from onnx import ModelProto
 
 from seatkeeper.artifacts.errors import (
@@ -46,6 +47,7 @@ from seatkeeper.builder.conversion.brain_float import BrainFloat
 from seatkeeper.builder.conversion.clean import Clean
 from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import FP16_MAX, Half
+from seatkeeper.builder.conversion.libraries import first_line
 from seatkeeper.builder.conversion.magnitudes import beyond
 from seatkeeper.builder.conversion.naming import in_eight_bits, matching, named
 from seatkeeper.builder.conversion.quantise import (
@@ -54,6 +56,7 @@ from seatkeeper.builder.conversion.quantise import (
     quantisable,
     with_few_weights,
 )
+from seatkeeper.builder.conversion.regular import PassedOn
 from seatkeeper.builder.conversion.samples import (
     Feeds,
     check_variety,
@@ -61,6 +64,7 @@ from seatkeeper.builder.conversion.samples import (
     random_samples,
     read_samples,
 )
+from seatkeeper.builder.conversion.scopes import put_in_order
 from seatkeeper.builder.conversion.shares import shares
 from seatkeeper.builder.conversion.step import BuildStep
 
@@ -121,6 +125,16 @@ def unconverted(model: ModelProto, precision: Precision) -> PrecisionReport:
     return PrecisionReport(precision=precision, shares=found)
 
 
+def _check(model: ModelProto, precision: Precision) -> None:
+    """Raise ``ConversionFailed`` for a model that is none. Those that are compared are run."""
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # it raises what its C++ throws
+        raise ConversionFailed(
+            f"it cannot be converted to {precision}: {first_line(error)}"
+        ) from error
+
+
 def _samples(
     summary: ModelSummary, plan: BuildPlan, files: SampleFiles
 ) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
@@ -179,12 +193,13 @@ class Conversion:
         """Read the samples and run the model on them. Raises a ``PlanError`` or a ``ModelError``."""
         calibration, measured = _samples(summary, plan, files)
         if plan.precision.precision in UNCHECKED:
-            reference = Reference(())
+            reference, cleaning = Reference(()), Clean()
         else:
             on_step("running the model on samples")
             reference = Reference.of(model, measured)
+            cleaning = Clean(reference.is_same)
         on_step(Clean.name)
-        clean = named(Clean().apply(copy.deepcopy(model)))
+        clean = named(cleaning.apply(copy.deepcopy(model)))
         is_proven = files.calibration is not None or files.accuracy is not None
         return cls(
             plan, folder, on_step, model, clean, reference, calibration, is_proven, files.ranges
@@ -235,6 +250,7 @@ class Conversion:
         small = self._small(precision, keep)
         if precision in UNCHECKED:
             model = self._made(precision, keep)
+            _check(model, precision)
             found, kept = shares(model), tuple(sorted(keep))
             return Converted(
                 model=model, precision=precision, shares=found, kept=kept, is_unchecked=True
@@ -304,9 +320,12 @@ class Conversion:
 
     def _made(self, precision: Precision, keep: Collection[str]) -> ModelProto:
         model = copy.deepcopy(self._clean)
+        passed_on = PassedOn.out_of(model.graph)
         for step in self._steps(precision, keep):
             self.on_step(step.name)
             model = step.apply(model)
+        passed_on.put_back(model.graph)
+        put_in_order(model.graph)
         return model
 
     def _steps(self, precision: Precision, keep: Collection[str]) -> list[BuildStep]:

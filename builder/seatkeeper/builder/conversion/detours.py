@@ -10,13 +10,7 @@ from collections.abc import Collection, Iterator
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-
-def node_names(graph: GraphProto) -> Iterator[str]:
-    """Yield the names of a graph's nodes, and of those in it."""
-    for node in graph.node:
-        yield node.name
-        for inner in _graphs(node):
-            yield from node_names(inner)
+from seatkeeper.builder.conversion.scopes import bodies_of
 
 
 def without_detours(model: ModelProto, before: Collection[str]) -> None:
@@ -29,7 +23,7 @@ def without_detours(model: ModelProto, before: Collection[str]) -> None:
 
 def _straighten(graph: GraphProto, before: Collection[str]) -> None:
     for node in graph.node:
-        for inner in _graphs(node):
+        for inner in bodies_of(node):
             _straighten(inner, before)
     inserted = [
         node for node in graph.node if node.op_type == "Cast" and node.name not in before
@@ -52,7 +46,7 @@ def _straighten(graph: GraphProto, before: Collection[str]) -> None:
             continue
         graph.node.remove(cast)
     _rename(graph, renamed)
-    _remove_unused(graph, {each.name for each in inserted})
+    without_unused(graph, {each.name for each in inserted})
 
 
 def _rename(graph: GraphProto, renamed: dict[str, str]) -> None:
@@ -63,11 +57,12 @@ def _rename(graph: GraphProto, renamed: dict[str, str]) -> None:
                 while name in renamed:
                     name = renamed[name]
                 names[place] = name
-        for inner in _graphs(node):
+        for inner in bodies_of(node):
             _rename(inner, renamed)
 
 
-def _remove_unused(graph: GraphProto, inserted: Collection[str]) -> None:
+def without_unused(graph: GraphProto, inserted: Collection[str]) -> None:
+    """Remove the nodes of a graph among ``inserted`` whose result neither it nor its bodies take."""
     used = {*_taken(graph), *(value.name for value in graph.output)}
     unused = [
         each for each in graph.node if each.name in inserted and each.output[0] not in used
@@ -80,16 +75,9 @@ def _taken(graph: GraphProto) -> Iterator[str]:
     """Yield the names that nodes take, also what graphs in them give of the graph around them."""
     for node in graph.node:
         yield from node.input
-        for inner in _graphs(node):
+        for inner in bodies_of(node):
             yield from _taken(inner)
             yield from (value.name for value in inner.output)
-
-
-def _graphs(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _to(node: NodeProto) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from seatkeeper.artifacts.errors import ConversionFailed
-from seatkeeper.builder.conversion.detours import node_names, without_detours
-from seatkeeper.builder.conversion.libraries import first_line, half_converter
+from seatkeeper.builder.conversion.libraries import first_line
+from seatkeeper.builder.conversion.scopes import graphs_in
 from seatkeeper.builder.conversion.shares import types_of
+from seatkeeper.builder.conversion.sixteen import Sixteen
 
 FP16_MAX = 65504.0
 """Largest finite number of 16 bits."""
@@ -31,29 +32,25 @@ class Half:
         """Keep the promise of ``BuildStep.apply``."""
         if TensorProto.FLOAT not in types_of(model).values():
             raise ConversionFailed("there is nothing to convert to fp16: nothing is in 32 bits")
-        keep = self._keep | set(overflowing(model))
-        before = [*node_names(model.graph)]
+        # By itself the library cuts weights off at 10,000.
+        options = {"max_finite_val": FP16_MAX}
         try:
-            converted: ModelProto = half_converter().convert_float_to_float16(
-                model,
-                max_finite_val=FP16_MAX,  # otherwise it cuts weights off at 10,000
-                keep_io_types=True,
-                node_block_list=sorted(keep) or None,
-            )
-        except Exception as error:  # it raises whatever it meets in the graph
+            return Sixteen(self._keep, {*too_large(model)}, options=options).apply(model)
+        except MemoryError:
+            raise
+        except Exception as error:  # the library raises whatever it meets in the graph
             raise ConversionFailed(
                 f"it cannot be converted to fp16: {first_line(error)}"
             ) from error
-        without_detours(converted, before)
-        return converted
 
 
-def overflowing(model: ModelProto) -> Iterator[str]:
-    """Yield the names of nodes with a constant of 32 bits that 16 bits do not hold."""
-    large = {tensor.name for tensor in model.graph.initializer if _is_large(tensor)}
-    for node in model.graph.node:
-        if large.intersection(node.input) or any(map(_is_large, _constants(node))):
-            yield node.name
+def too_large(model: ModelProto) -> Iterator[str]:
+    """Yield the names of constants of 32 bits that 16 bits do not hold, in whatever graph."""
+    for graph in graphs_in(model.graph):
+        yield from (tensor.name for tensor in graph.initializer if _is_large(tensor))
+        for node in graph.node:
+            if any(map(_is_large, _constants(node))):
+                yield from node.output
 
 
 def _constants(node: NodeProto) -> Iterator[TensorProto]:

@@ -10,6 +10,8 @@ from onnx import ModelProto, NodeProto
 from seatkeeper.artifacts.errors import OptionInvalid
 from seatkeeper.artifacts.precision import LOWEST_FIRST, KeepRule, Precision
 
+MADE_NODES = ("graph_input_cast", "graph_output_cast")
+
 
 def named(model: ModelProto) -> ModelProto:
     """Return the model with a name for each node of its main graph, none twice.
@@ -19,6 +21,8 @@ def named(model: ModelProto) -> ModelProto:
     seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
         name = node.name or f"{node.op_type}({node.output[0] if node.output else number})"
+        if name.startswith(MADE_NODES):
+            name = f"its {name}"  # ONNX Runtime's converter gives its own nodes such names
         while name in seen:
             name = f"{name}'"
         seen.add(name)
