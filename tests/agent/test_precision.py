@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -15,18 +16,28 @@ import grpc
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
-from tests.agent.site import Call, Refusal, Site, build, header, is_idle
+from tests.agent.site import (
+    Call,
+    Refusal,
+    Site,
+    build,
+    header,
+    is_idle,
+    manifest_of,
+    parts,
+)
 from tests.builder.models import conv_net, int4_net, model, node, relu, value
 
+from seatkeeper.agent import build_runner
 from seatkeeper.agent.main import Agent
 from seatkeeper.artifacts.manifest import verify_engine_file
-from seatkeeper.artifacts.plan import BuildPlan, parse_profile, plan_to_options
+from seatkeeper.artifacts.plan import BuildPlan, engine_key, parse_profile, plan_to_options
 from seatkeeper.artifacts.precision import ImageInput, Precision, PrecisionPlan, Samples
 from seatkeeper.builder.conversion.clean import Clean
 from seatkeeper.builder.conversion.naming import named
 from seatkeeper.builder.conversion.quantise import Quantise
 from seatkeeper.client import samples_of
-from seatkeeper.core.errors import BuildFailed, InvalidArgument, ModelRejected
+from seatkeeper.core.errors import AgentUnavailable, BuildFailed, InvalidArgument, ModelRejected
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -44,6 +55,7 @@ def data(**arrays: Any) -> bytes:
 
 
 DATA = data()
+AS_IT_IS = PrecisionPlan()
 SENT = Samples(sha256=hashlib.sha256(DATA).hexdigest())
 
 
@@ -68,6 +80,7 @@ async def test_half_precision_is_built_and_said_so(
     built = await site.client().build(MODEL, options(Precision.FP16), to=to)
     report = built.manifest.precision
     assert report.precision == "fp16"
+    assert report.speed == "not measured"
     assert {share.precision: share.nodes for share in report.shares}["fp16"] >= 5
     assert not report.accuracy.proven
     assert 0 < report.accuracy.outputs[0].relative_l2 < 0.01
@@ -78,6 +91,91 @@ async def test_half_precision_is_built_and_said_so(
     )
     assert plain.key != built.key
     assert not plain.manifest.HasField("precision")
+    assert is_idle(agent)
+
+
+async def test_what_converted_is_in_the_key_and_in_the_manifest(
+    site: Site, agent: Agent
+) -> None:
+    wanted = plan(Precision.FP16)
+    built = await site.client().build(MODEL, plan_to_options(wanted))
+    own = agent.build_runner.backends["tensorrt_rtx"].conversion
+    assert built.manifest.conversion == own
+    assert own.startswith("1 numpy-")
+    version = built.manifest.backend_version
+    assert built.key == engine_key(MODEL_SHA256, wanted, version, own)
+    plain = await site.client().build(
+        MODEL, plan_to_options(replace(wanted, precision=AS_IT_IS))
+    )
+    assert plain.manifest.conversion == ""
+    assert plain.key == engine_key(MODEL_SHA256, replace(wanted, precision=AS_IT_IS), version)
+
+
+async def test_an_older_client_has_the_keys_that_it_expects(site: Site, agent: Agent) -> None:
+    wanted = plan(Precision.FP16)
+    grant = await site.grant()
+    asked = header(grant.token, MODEL, options=plan_to_options(wanted))
+    assert not asked.conversion
+    done = await Call(agent, parts(asked, MODEL)).result()
+    manifest = manifest_of(done.manifest)
+    assert manifest.key == engine_key(MODEL_SHA256, wanted, manifest.backend_version)
+    assert manifest.conversion == ""
+    await grant.release()
+    again = await site.client("bob").build(MODEL, plan_to_options(wanted))
+    assert (again.cached, again.key == manifest.key) == (False, False)
+
+
+async def test_an_agent_that_converts_otherwise_refuses_and_keeps_nothing(
+    site: Site, agent: Agent
+) -> None:
+    grant = await site.grant()
+    asked = header(grant.token, MODEL, options=options(Precision.FP16))
+    asked.conversion = "0 onnx-1.0"
+    refusal = await Call(agent, parts(asked, MODEL)).refused()
+    assert "not with 0 onnx-1.0: build it again" in refusal.message
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE, "another agent may be as it is wanted"
+    assert site.claims == []
+    assert await site.published() == []
+    assert is_idle(agent)
+    asked = header(grant.token, MODEL, options=options(Precision.MODEL, tolerance=0.01))
+    asked.conversion = "0 onnx-1.0"
+    await Call(agent, parts(asked, MODEL)).result()
+
+
+async def older_agent(site: Site, monkeypatch: pytest.MonkeyPatch) -> Agent:
+    """An agent that says of itself that it converts as an earlier version did."""
+    probe = build_runner._probe
+
+    async def probed(*given: Any) -> dict[str, pb.BackendInfo]:
+        found = copy.deepcopy(await probe(*given))
+        for info in found.values():
+            info.conversion = "0 onnx-1.0"
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_runner, "_probe", probed)
+        return await site.start_agent("agent-0")
+
+
+async def test_of_agents_that_convert_otherwise_the_newest_build(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await older_agent(site, monkeypatch)
+    await site.start_agent("agent-1")
+    names = ("alice", "bob", "carol")
+    wanted = [options(Precision.FP16, tolerance=0.05 + n / 100) for n in range(3)]
+    built = [await site.client(n).build(MODEL, w) for n, w in zip(names, wanted, strict=True)]
+    assert {each.manifest.agent_id for each in built} == {"agent-1"}
+
+
+async def test_an_agent_whose_libraries_changed_under_it_publishes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await older_agent(site, monkeypatch)
+    with pytest.raises(AgentUnavailable, match="when it started: restart it"):
+        await site.client().build(MODEL, options(Precision.FP16))
+    assert await site.published() == []
+    assert site.claims == []
     assert is_idle(agent)
 
 

@@ -12,7 +12,8 @@ from seatkeeper.agent.plugins import Plugins
 from seatkeeper.artifacts.errors import FeatureUnsupported, OptionInvalid
 from seatkeeper.artifacts.features import Feature, lacking_features, missing_plugins
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
-from seatkeeper.client.builds.builds import able_agents
+from seatkeeper.artifacts.precision import Precision, PrecisionPlan
+from seatkeeper.client.builds.builds import able_agents, conversion_of
 from seatkeeper.core.errors import AgentUnavailable
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -90,6 +91,21 @@ def test_only_agents_that_can_are_asked() -> None:
         able_agents([older], refit, 1, None)
     with pytest.raises(AgentUnavailable, match=r"plugin efef.* administrator lists"):
         able_agents([rich], replace(PLAN, plugins=(OTHER,)), 1, None)
+
+
+def test_agents_that_convert_otherwise_are_asked_only_for_what_is_not_converted() -> None:
+    half = replace(PLAN, precision=PrecisionPlan(precision=Precision.FP16))
+    agents: list[pb.AgentInfo] = []
+    for conversion in ("", "1 onnx-1.9.0", "1 onnx-1.23.2", "1 onnx-1.23.2", "1 onnx-1.3"):
+        agents.append(agent(f"agent-{len(agents)}"))
+        agents[-1].backends[0].conversion = conversion
+        agents[-1].backends[0].precisions.extend(["model", "fp16"])
+    able, _ = able_agents(agents, half, 1, None)
+    assert [each.agent_id for each in able] == ["agent-2", "agent-3"]
+    assert conversion_of(able[0], half) == "1 onnx-1.23.2"
+    assert able_agents(agents, PLAN, 1, None)[0] == agents
+    assert conversion_of(able[0], PLAN) == ""
+    assert able_agents(agents[:1], half, 1, None)[0] == agents[:1], "an older agent alone"
 
 
 def test_a_plugin_is_copied_only_with_the_bytes_that_it_had(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from seatkeeper.artifacts.plan import (
     plan_from_options,
     plan_to_options,
 )
+from seatkeeper.artifacts.precision import Precision, PrecisionPlan
 from seatkeeper.v1 import build_pb2
 
 MODEL_SHA256 = "ab" * 32
@@ -240,6 +241,19 @@ def test_the_key_never_changes_by_accident() -> None:
     key = engine_key(MODEL_SHA256, plan, "1.7.1.116")
     assert key == hashlib.sha256(canonical.encode()).hexdigest()
     assert key == "9636fccf97174d3ec4546076dc51a5a3d02e2bc9b4ec963d936557de3555df13"
+
+
+def test_what_converts_is_in_the_keys_of_what_may_be_converted_alone() -> None:
+    half = replace(PLAN, precision=PrecisionPlan(precision=Precision.FP16))
+    keys = {
+        engine_key(MODEL_SHA256, half, "1", conversion) for conversion in ("", "1 a-1", "2 a-1")
+    }
+    assert len(keys) == 3
+    assert engine_key(MODEL_SHA256, half, "1", "") == engine_key(MODEL_SHA256, half, "1")
+    for as_it_is in (PLAN, replace(PLAN, precision=PrecisionPlan(precision=Precision.FP32))):
+        assert engine_key(MODEL_SHA256, as_it_is, "1", "1 a-1") == engine_key(
+            MODEL_SHA256, as_it_is, "1"
+        )
 
 
 @pytest.mark.parametrize("sha256", ["", "AB" * 32, "ab" * 31, "ab" * 32 + "\n", "xy" * 32])

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from seatkeeper.agent.build_runner import BuildRunner
+from seatkeeper.agent.build_runner import BuildRunner, ConvertsOtherwise
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.places import RunningBuild
@@ -87,7 +87,7 @@ class Build:
         plan = plan_from_options(self.header.options)
         offer.check(plan, self.build_runner.limits.model)
         version = self.build_runner.version(plan)
-        key = engine_key(offer.model_hash, plan, version)
+        key = engine_key(offer.model_hash, plan, version, self._conversion(plan))
         if (published := await self._published(key)) is not None:
             return build_service_pb2.BuildDone(manifest=published, cached=True)
         uploads = self.build_runner.uploads
@@ -100,6 +100,9 @@ class Build:
             if self._scope is not None:
                 uploads.forget(self._scope)
             raise
+
+    def _conversion(self, plan: BuildPlan) -> str:
+        return self.build_runner.conversion(plan, self.header.conversion)
 
     @property
     def _scope(self) -> Scope | None:
@@ -231,6 +234,12 @@ class Build:
 
         with private_folder(self.build_runner.store.staging) as folder:
             engine = await self._compiled(plan, offer, chunks, folder, notify)
+            conversion = self._conversion(plan)
+            if conversion and engine.conversion != conversion:
+                raise ConvertsOtherwise(
+                    f"this agent converted with {engine.conversion}, and had {conversion} when it "
+                    "started: restart it"
+                )
             notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
@@ -247,6 +256,7 @@ class Build:
                     built_at=datetime.now(UTC),
                     build_time=engine.build_time,
                     precision=engine.precision,
+                    conversion=conversion,
                     costs=None
                     if engine.costs is None
                     else replace(engine.costs, seat_time=claim.age),

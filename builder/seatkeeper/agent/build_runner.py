@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from seatkeeper.agent.failures import log_end_of_worker
+import grpc
+
+from seatkeeper.agent.failures import RETRY_AFTER, log_end_of_worker
 from seatkeeper.agent.holdings import Holdings
 from seatkeeper.agent.places import Places
 from seatkeeper.agent.plugins import Plugins
@@ -39,10 +41,13 @@ from seatkeeper.builder.compile import (
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.core.extras import explain
+from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)
 
+CHARS_MAX = 200
+"""How much of what a client says is quoted."""
 UPLOAD_BYTES_MAX = 8 << 30
 UPLOAD_SECONDS = 900.0
 MEMORY_BASE_BYTES = 600 << 20
@@ -52,6 +57,13 @@ MEMORY_MARGIN = 1.25
 """Over what builds of the same model needed."""
 PEAKS_MAX = 10_000
 """Models whose builds are remembered."""
+
+
+class ConvertsOtherwise(Failure):
+    """The agent converts models otherwise than the client expects: another may not."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))
 
 
 @dataclass
@@ -134,6 +146,22 @@ class BuildRunner:
         if why := missing_plugins(plan.plugins, self.plugins.paths):
             raise FeatureUnsupported(why)
         return info.version
+
+    def conversion(self, plan: BuildPlan, wanted: str) -> str:
+        """Return what converts the model of a plan, of a client that ``wanted`` just that.
+
+        Empty for a client that wants none, and so does not know of it, as for a plan that converts
+        nothing. Raises ``ConvertsOtherwise`` where it is another.
+        """
+        if not wanted or not plan.precision.is_conversion:
+            return ""
+        own = self.backends[plan.backend].conversion
+        if wanted != own:
+            raise ConvertsOtherwise(
+                f"this agent converts with {own or 'nothing'}, and not with {wanted[:CHARS_MAX]}: "
+                "build it again"
+            )
+        return own
 
     def memory_needed(self, model_sha256: str, model_bytes: int) -> int:
         """Return what a build of a model is expected to need, at most its limit.

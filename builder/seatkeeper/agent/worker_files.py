@@ -13,7 +13,6 @@ slower, or fail, in workers that may do no more than it might.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seatkeeper.artifacts.plan import BuildPlan, plan_to_options
+from seatkeeper.builder.conversion.version import conversion
 
 FILES_MAX = 64
 """Most files that are kept."""
@@ -45,7 +45,7 @@ def calibration_key(model_sha256: str, plan: BuildPlan) -> str:
     options = plan_to_options(plan)
     canonical = [
         _FORMAT,
-        importlib.metadata.version("onnxruntime"),
+        conversion(),
         model_sha256,
         options.precision.calibration.SerializeToString(deterministic=True).hex(),
         # Where there are none to measure with, a part of the calibration's is kept out of it.

@@ -176,7 +176,7 @@ class PrecisionAdvice:
 def advise_precision(
     planned: Planned, history: Sequence[PastBuild], tolerance: float
 ) -> PrecisionAdvice | None:
-    """Return the fastest precision that most like models were accurate enough in.
+    """Return the first precision, as `auto` has them, that most like models were accurate enough in.
 
     None when no like model was converted and measured with samples of its own. Engines that differ by
     more than ``tolerance`` count against it, whatever was tolerated then. What was refused when a

@@ -129,6 +129,8 @@ class BuiltEngineFile:
     """What became of the model's precision; None: it was compiled as it was."""
     costs: BuildCosts | None = None
     """None: not measured."""
+    conversion: str = ""
+    """What converted the model, where its key tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ def build_manifest(
     timestamp = Timestamp()
     timestamp.FromDatetime(engine.built_at)
     manifest = build_pb2.EngineManifest(
-        key=engine_key(hashed, plan, engine.backend_version),
+        key=engine_key(hashed, plan, engine.backend_version, engine.conversion),
         file=build_pb2.EngineFile(sha256=engine.sha256, size_bytes=engine.size_bytes),
         model_sha256=model.sha256,
         model_name=re.split(r"[/\\]", model.name)[-1],
@@ -168,6 +170,7 @@ def build_manifest(
         project=seat.project,
         built_at=timestamp,
         build_millis=engine.build_time // timedelta(milliseconds=1),
+        conversion=engine.conversion if plan.precision.is_conversion else "",
     )
     if engine.precision is not None:
         manifest.precision.CopyFrom(report_message(engine.precision))

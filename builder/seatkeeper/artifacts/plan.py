@@ -61,6 +61,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 
 _KEY_FORMAT = "seatkeeper-engine-key-1"
 _KEY_FORMAT_WITH_PRECISION = "seatkeeper-engine-key-2"
+_KEY_FORMAT_WITH_CONVERSION = "seatkeeper-engine-key-3"
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TARGET = re.compile(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", re.ASCII | re.IGNORECASE)
 _DIMS = re.compile(r"-?[0-9]{1,20}(x-?[0-9]{1,20})*", re.ASCII)
@@ -260,8 +261,13 @@ def plan_from_options(options: build_pb2.BuildOptions) -> BuildPlan:
     )
 
 
-def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
+def engine_key(
+    model_sha256: str, plan: BuildPlan, backend_version: str, conversion: str = ""
+) -> str:
     """Return the key of the engine that this backend version makes of this model.
+
+    ``conversion`` is what converts the model, as ``BackendInfo`` has it: it counts only for plans
+    that may change the model, and is empty for agents and clients that do not tell.
 
     The key is the SHA-256, in lower-case hexadecimal, of an ASCII JSON list without spaces:
     format name, model's SHA-256, backend, its version, targets, profiles (each a list of
@@ -270,7 +276,8 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     samples (each ``[hash, random, [height, width, layout, order, mean, std]]``, the last only of
     pictures), calibration method, tolerance, patterns to keep (each
     ``[pattern, precision]``), repair; and, last, ``accept_unchecked`` where it is set.
-    A plan that asks for features or plugins has a list of both, each sorted, at the end.
+    A plan that asks for features or plugins has a list of both, each sorted, after these.
+    A key with a conversion has format 3, and that at the end.
     It is of the inputs, never of the engine: building the same twice may differ in a few bytes.
     Raises ``OptionInvalid`` when ``model_sha256`` is no such hash or the version is empty.
     """
@@ -279,8 +286,10 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     if not backend_version:
         raise OptionInvalid("the backend's version is empty")
     wanted = plan.precision
+    conversion = conversion if wanted.is_conversion else ""
+    older_format = _KEY_FORMAT if wanted.is_default else _KEY_FORMAT_WITH_PRECISION
     canonical = [
-        _KEY_FORMAT if wanted.is_default else _KEY_FORMAT_WITH_PRECISION,
+        _KEY_FORMAT_WITH_CONVERSION if conversion else older_format,
         model_sha256,
         plan.backend,
         backend_version,
@@ -305,6 +314,8 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
         canonical.append("accept_unchecked")
     if plan.needs_features:
         canonical.append([sorted(plan.features), plan.plugins])
+    if conversion:
+        canonical.append(conversion)
     text = json.dumps(canonical, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

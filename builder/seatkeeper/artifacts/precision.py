@@ -47,7 +47,7 @@ class Precision(StrEnum):
 AUTO_ORDER = (
     *(Precision.INT8_FP16, Precision.INT8, Precision.FP16, Precision.BF16, Precision.FP32),
 )
-"""From the fastest to the surest."""
+"""The order in which they are tried: fewer bits first. How fast they are is not measured."""
 CONVERTED = (
     *(Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16, Precision.FP8),
 )
@@ -81,7 +81,7 @@ class KeepRule:
     """Nodes that stay in a higher precision; with ``int8``, that get 8 bits though they are small."""
 
     pattern: str
-    """Of their names; ``*`` stands for any characters."""
+    """Of their names: ``*`` stands for any characters and ``?`` for one, all others for themselves."""
     precision: str = "fp32"
 
     def __post_init__(self) -> None:

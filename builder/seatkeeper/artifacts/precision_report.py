@@ -71,6 +71,10 @@ class PrecisionReport:
     """Whether the model was converted, and its accuracy was not measured."""
 
 
+SPEED = "not measured"
+"""Of every engine: no agent runs one, so none says that one precision is faster than another."""
+
+
 def worst(outputs: Sequence[OutputAccuracy]) -> OutputAccuracy:
     """Return the output that differs most; NaN is more than any number."""
     return max(outputs, key=lambda each: (math.isnan(each.relative_l2), each.relative_l2))
@@ -104,6 +108,7 @@ def report_message(report: PrecisionReport) -> build_pb2.PrecisionReport:
     """Return the report as a manifest carries it."""
     message = build_pb2.PrecisionReport(
         precision=report.precision,
+        speed=SPEED,
         shares=[
             build_pb2.PrecisionShare(
                 precision=share.precision, nodes=share.nodes, weight_bytes=share.weight_bytes

@@ -77,6 +77,8 @@ class CompiledEngine:
     """Wall time from the start of the worker to the finished engine."""
     costs: BuildCosts | None = None
     """What it took; None when the worker could not measure the model."""
+    conversion: str = ""
+    """What may have converted the model: see ``conversion.version``."""
 
 
 async def compile_engine(
@@ -122,6 +124,7 @@ async def compile_engine(
         precision=precision,
         build_time=build_time,
         costs=costs,
+        conversion=str(done.fields.get("conversion", ""))[:TEXT_MAX],
     )
 
 
@@ -148,6 +151,7 @@ async def probe_backend(
             version=str(done.fields["version"]),
             targets=[target for target in done.fields["targets"] if target in known],
             precisions=[str(name) for name in done.fields["precisions"]],
+            conversion=str(done.fields["conversion"])[:TEXT_MAX],
             features=[
                 build_service_pb2.BackendFeature(name=each, lacking=str(lacking)[:TEXT_MAX])
                 for each, lacking in sorted(done.fields["features"].items())

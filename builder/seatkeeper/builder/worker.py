@@ -47,6 +47,7 @@ from seatkeeper.builder import _isolation
 from seatkeeper.builder._watch import own_peak_bytes
 from seatkeeper.builder.backends import Backend, load_backend
 from seatkeeper.builder.conversion import libraries
+from seatkeeper.builder.conversion.version import conversion
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
 from seatkeeper.builder.progress import CHECKING, CONVERTING, Progress
 
@@ -137,6 +138,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
                 "version": backend.version,
                 "targets": list(backend.targets),
                 "precisions": precisions(),
+                "conversion": conversion(),
                 "features": dict(backend.features),
             }
         )
@@ -158,6 +160,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     else:
         engine, found_out = compile_converted(job, summary, backend, report)
         fields["precision"] = asdict(found_out)
+        fields["conversion"] = conversion()
     if engine.nbytes > job.engine_bytes_max:
         raise EngineTooLarge(
             f"the engine has {engine.nbytes} bytes, over {job.engine_bytes_max}"

@@ -124,8 +124,8 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="model: as the file says; fp32, fp16, bf16, int8, int8+fp16, fp8; or auto: the fastest "
-        "that is accurate enough.",
+        help="model: as the file says; fp32, fp16, bf16, int8, int8+fp16, fp8; or auto: the first "
+        "of int8+fp16, int8, fp16, bf16 and fp32 that the target has and that is accurate enough.",
         autocompletion=completion.precisions,
     ),
 ]
@@ -174,7 +174,8 @@ Keep = Annotated[
         "--keep",
         metavar="PRECISION:PATTERN",
         help="Nodes to leave in fp32 or fp16, such as fp32:/head/*; or to put in 8 bits, int8:/head/*, "
-        "although they have few weights. May be repeated.",
+        "although they have few weights. In a pattern, * is any characters and ? is one; all others, "
+        "[ and ] too, are themselves. May be repeated.",
     ),
 ]
 Repair = Annotated[

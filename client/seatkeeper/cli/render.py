@@ -549,6 +549,7 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "bundle": _bundle_json(manifest),
         "backend": options.backend,
         "backend_version": manifest.backend_version,
+        "conversion": manifest.conversion or None,
         "targets": list(options.targets),
         "profiles": [_profile(profile) for profile in options.profiles],
         "workspace_bytes": options.workspace_bytes or None,
@@ -606,6 +607,7 @@ def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
         "refused": list(found.refused),
         "kept": list(found.kept),
         "unchecked": found.unchecked,
+        "speed": found.speed or None,
     }
 
 
@@ -653,6 +655,8 @@ def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]
         rows.append(
             ("accuracy", "unchecked: converted, and not compared with the model as it was")
         )
+    if found.speed:
+        rows.append(("speed", found.speed))
     return rows
 
 
@@ -685,6 +689,7 @@ def engine_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
         ("size", f"{size(manifest.file.size_bytes)} ({manifest.file.size_bytes} bytes)"),
         ("sha256", manifest.file.sha256),
         *_precision_facts(manifest),
+        *([("converted by", manifest.conversion)] if manifest.conversion else []),
         ("built", f"{iso(manifest.built_at)} in {span(manifest.build_millis / 1000)}"),
         ("by", f"agent {manifest.agent_id}, for {manifest.holder} ({manifest.project})"),
         ("under", f"grant {manifest.grant_id} of {manifest.pool}, fence {manifest.fence}"),

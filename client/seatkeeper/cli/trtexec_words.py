@@ -261,7 +261,7 @@ def _precision(values: Mapping[str, str]) -> list[str]:
     if precision not in {"fp16", "bf16", "int8", "fp8", "int8+fp16"}:
         raise OptionInvalid(
             f"{' '.join(f'--{name}' for name in asked)} of trtexec: choose --int8 --fp16, or one "
-            "alone, or --best for the fastest that is accurate enough"
+            "alone, or --best for the first of these that is accurate enough"
         )
     return ["--precision", precision]
 

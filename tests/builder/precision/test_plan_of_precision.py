@@ -127,6 +127,8 @@ def test_auto_tries_eight_bits_only_with_calibration_data() -> None:
     assert without.candidates(["SM86"]) == (Precision.FP16, Precision.FP32)
     with_data = replace(without, calibration=SOME)
     assert with_data.candidates(["SM86"])[0] is Precision.INT8_FP16
+    all_of_them = replace(with_data, accept_unchecked=True).candidates(["SM86", "SM89"])
+    assert [str(each) for each in all_of_them] == ["int8+fp16", "int8", "fp16", "bf16", "fp32"]
 
 
 @pytest.mark.parametrize(

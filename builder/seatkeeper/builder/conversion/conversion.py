@@ -49,7 +49,7 @@ from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import FP16_MAX, Half
 from seatkeeper.builder.conversion.libraries import first_line
 from seatkeeper.builder.conversion.magnitudes import beyond
-from seatkeeper.builder.conversion.naming import in_eight_bits, matching, named
+from seatkeeper.builder.conversion.naming import elsewhere, in_eight_bits, matching, named
 from seatkeeper.builder.conversion.quantise import (
     FEW_WEIGHTS,
     Quantise,
@@ -291,9 +291,14 @@ class Conversion:
         precision = Precision.MODEL if is_lower else Precision.FP32
         return Converted(model=self._original, precision=precision, shares=found)
 
+    def _rules(self) -> dict[str, str]:
+        """Return in which precision nodes are to be kept. Raises ``OptionInvalid``."""
+        others = elsewhere(self._original, self._clean)
+        return matching(self._clean.graph.node, self.plan.precision.keep, others)
+
     def _kept(self, precision: Precision) -> frozenset[str]:
         """Return the nodes that the plan's rules keep out of a precision."""
-        rules = matching(self._clean.graph.node, self.plan.precision.keep)
+        rules = self._rules()
         return frozenset(
             name
             for name, kind in rules.items()
@@ -359,7 +364,7 @@ class Conversion:
         """Return the nodes that are in 32 bits if they are kept: in FP16, all of them."""
         if precision in HALVED:
             return {node.name for node in self._clean.graph.node}
-        rules = matching(self._clean.graph.node, self.plan.precision.keep)
+        rules = self._rules()
         in_fp32 = {name for name, kind in rules.items() if kind == Precision.FP32}
         return in_fp32 | self._too_large(precision)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ from seatkeeper.v1 import engine_service_pb2 as engines_pb
 
 ANY_POOL = "any"
 """Stands for the pool of a seat to build under until the agents are known."""
+_NUMBERS = re.compile(r"[0-9]{1,9}", re.ASCII)
 ATTEMPTS_MAX = 5
 """How often one call waits for a build of others whose engine is then not to be had."""
 _REPEATED: tuple[type[BuildFailed], ...] = (ModelRejected, CompilerCrashed, BuildTimedOut)
@@ -129,6 +131,8 @@ class _Job:
     able: Sequence[build_service_pb2.AgentInfo]
     version: str
     """Of the library that they have."""
+    conversion: str
+    """What converts the model there; empty: nothing, or they do not tell."""
     key: str
     """The engine's key; also the name of the work, which one holder does at a time."""
     asked_at: float
@@ -179,7 +183,8 @@ class AsyncBuilds:
             agents, plan, request.size_bytes(model), request.pool, len(request.weights)
         )
         hashed = model_hash(model.sha256, (each.file for each in request.weights))
-        key = engine_key(hashed, plan, version)
+        conversion = conversion_of(able[0], plan)
+        key = engine_key(hashed, plan, version, conversion)
         asked_at = self._client.now()
         for attempt in range(ATTEMPTS_MAX):
             found = await self._published(key)
@@ -190,7 +195,7 @@ class AsyncBuilds:
                 )
             try:
                 return await self._build(
-                    model, request, _Job(plan, able, version, key, asked_at)
+                    model, request, _Job(plan, able, version, conversion, key, asked_at)
                 )
             except WorkEnded as ended:
                 if ended.failure:
@@ -331,12 +336,13 @@ class AsyncBuilds:
         agents = await self._client.engines.agents()
         size_bytes, pool = request.size_bytes(model), job.able[0].pool
         able, version = able_agents(agents, job.plan, size_bytes, pool, len(request.weights))
-        return placed(able, job.key) if version == job.version else ()
+        makers = version, conversion_of(able[0], job.plan)
+        return placed(able, job.key) if makers == (job.version, job.conversion) else ()
 
     async def _on_some_agent(
         self, model: Model, request: BuildRequest, job: _Job, grant: AsyncGrant
     ) -> BuiltEngine:
-        header = _header(model, request, job.plan)
+        header = _header(model, request, job)
 
         def with_token() -> build_service_pb2.BuildHeader:
             # The token as it is now: an earlier agent may have taken its time to refuse.
@@ -389,6 +395,7 @@ def able_agents(
 ) -> tuple[Sequence[build_service_pb2.AgentInfo], str]:
     """Return the agents that can build this with the newest library, and that library's version.
 
+    Where the model may be converted, all of them convert it in the same way, the newest that there is.
     ``model_bytes`` counts the ``files`` that hold weights, too. All of them take seats of one pool.
     Raises `AgentUnavailable` when there is none, saying what the agents there are lack.
     """
@@ -444,6 +451,8 @@ def able_agents(
         )
     version = max((backend.version for backend, _ in able), key=_version_order)
     newest = [agent for backend, agent in able if backend.version == version]
+    conversion = max((conversion_of(agent, plan) for agent in newest), key=_conversion_order)
+    newest = [agent for agent in newest if conversion_of(agent, plan) == conversion]
     # Seats of one pool are no good at an agent of another.
     first_pool = min(agent.pool for agent in newest)
     return [agent for agent in newest if agent.pool == first_pool], version
@@ -460,6 +469,17 @@ def _lack_of(
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names))) or "none"
+
+
+def conversion_of(agent: build_service_pb2.AgentInfo, plan: BuildPlan) -> str:
+    """Return what converts the model of a plan at an agent; empty: nothing, or it does not tell."""
+    if not plan.precision.is_conversion:
+        return ""
+    return next((b.conversion for b in agent.backends if b.name == plan.backend), "")
+
+
+def _conversion_order(conversion: str) -> tuple[tuple[int, ...], str]:
+    return tuple(map(int, _NUMBERS.findall(conversion))), conversion
 
 
 def _version_order(version: str) -> tuple[tuple[int, str], ...]:
@@ -518,12 +538,11 @@ def _verified(
     return manifest
 
 
-def _header(
-    model: Model, request: BuildRequest, plan: BuildPlan
-) -> build_service_pb2.BuildHeader:
+def _header(model: Model, request: BuildRequest, job: _Job) -> build_service_pb2.BuildHeader:
     """Return what begins a build, all but the token."""
     return build_service_pb2.BuildHeader(
-        options=plan_to_options(plan),
+        options=plan_to_options(job.plan),
+        conversion=job.conversion,
         model_name=model.name,
         model_size_bytes=model.size_bytes,
         model_sha256=model.sha256,

@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tests.builder.branching import Branching
 from tests.builder.models import model, node, value
 
-from seatkeeper.artifacts.errors import ConversionFailed
+from seatkeeper.artifacts.errors import ConversionFailed, OptionInvalid
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import (
     NO_SAMPLES,
@@ -150,7 +150,9 @@ def weights(name: str, *, scale: float = 0.5, seed: int = 1) -> TensorProto:
     return numpy_helper.from_array(values, name)
 
 
-def branching(then: Any, otherwise: Any, *nodes: Any, constants: Sequence[TensorProto]) -> Any:
+def branching(
+    then: Any, otherwise: Any, *nodes: Any, constants: Sequence[TensorProto]
+) -> ModelProto:
     return model(
         *nodes,
         node("If", ["flag"], "y", name="/if", then_branch=then, else_branch=otherwise),
@@ -208,6 +210,13 @@ def test_a_kept_branch_is_kept_with_its_bodies(folder: Path) -> None:
     for each in [*graphs_in(found.model.graph)][1:]:
         assert [t.data_type for t in each.initializer] == [TensorProto.FLOAT]
         assert not [n for n in each.node if n.op_type == "Cast"]
+
+
+def test_a_rule_for_a_node_in_a_branch_names_what_can_be_kept(folder: Path) -> None:
+    net = shared()
+    net.graph.node[1].attribute[0].g.node[0].name = "/inside"
+    with pytest.raises(OptionInvalid, match=r"'/inside'.* is in a branch or loop of '/if'"):
+        converted(net, Precision.FP16, folder, keep=[KeepRule(pattern="/inside")])
 
 
 def test_bodies_with_weights_that_sixteen_bits_do_not_hold(folder: Path) -> None:

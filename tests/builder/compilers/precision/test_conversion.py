@@ -30,7 +30,7 @@ from seatkeeper.builder.conversion.conversion import (
     unconverted,
 )
 from seatkeeper.builder.conversion.half import too_large
-from seatkeeper.builder.conversion.naming import named
+from seatkeeper.builder.conversion.naming import like, named
 from seatkeeper.builder.conversion.shares import shares
 from seatkeeper.builder.model import check_model
 
@@ -142,6 +142,44 @@ def test_a_rule_that_names_no_node_is_refused(tmp_path: Path) -> None:
     wanted = replace(WANTED, keep=(KeepRule(pattern="/nothing*"),))
     with pytest.raises(OptionInvalid, match="no node has a name like '/nothing"):
         only(conversion(conv_net(), wanted, tmp_path).results())
+
+
+def test_a_rule_that_is_nearly_a_node_s_name_is_refused_with_that(tmp_path: Path) -> None:
+    wanted = replace(WANTED, keep=(KeepRule(pattern="/seccond"),))
+    with pytest.raises(OptionInvalid, match="the nearest are '/second'"):
+        only(conversion(conv_net(), wanted, tmp_path).results())
+
+
+def test_a_rule_for_what_is_not_there_any_more_says_why(tmp_path: Path) -> None:
+    net = conv_net()
+    net.graph.node.insert(0, node("Identity", ["w2"], "copied", name="/copied"))
+    net.graph.node[3].input[1] = "copied"
+    wanted = replace(WANTED, keep=(KeepRule(pattern="/cop*"),))
+    with pytest.raises(OptionInvalid, match=r"'/copied', which is like '/cop.*', is folded"):
+        only(conversion(net, wanted, tmp_path).results())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("/layers.0/attn[1]/*", ["/layers.0/attn[1]/MatMul"]),
+        ("/layers.?/attn[1]/MatMul", ["/layers.0/attn[1]/MatMul"]),
+        ("/layers.0/attn1/MatMul", ["/layers.0/attn1/MatMul"]),
+        ("*[!a]*", ["[!a] (x)\\d"]),
+        ("*\\d", ["[!a] (x)\\d"]),
+        ("/Layers*", []),
+        ("*attn*", ["/layers.0/attn[1]/MatMul", "/layers.0/attn1/MatMul"]),
+    ],
+)
+def test_in_a_pattern_only_stars_and_question_marks_are_special(
+    pattern: str, found: list[str]
+) -> None:
+    names = ["/layers.0/attn[1]/MatMul", "/layers.0/attn1/MatMul", "[!a] (x)\\d"]
+    assert like(pattern, names) == found
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    assert like("*a" * 255 + "*b", ["a" * 20_000]) == []
 
 
 def test_what_is_too_inaccurate_is_refused_with_the_nodes_to_blame(
