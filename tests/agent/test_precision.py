@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper
 from tests.agent.site import (
     Call,
@@ -514,6 +515,84 @@ async def refused_for_samples(
     assert is_idle(agent)
     assert not list(site.folder.glob("*/calibrations/*"))
     assert not (await build(agent, grant.token, relu()).result()).cached
+
+
+def asked(**changes: Any) -> build_pb2.BuildOptions:
+    """Options of fp16, with some of it as no client of ours would write it."""
+    made = options(Precision.FP16)
+    for name, content in changes.items():
+        if isinstance(content, list):
+            getattr(made.precision, name).extend(content)
+        elif isinstance(content, Message):
+            getattr(made.precision, name).CopyFrom(content)
+        else:
+            setattr(made.precision, name, content)
+    return made
+
+
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "precision": ({"precision": "int7"}, "option_invalid", "no precision is called 'int7'"),
+    "not converted": (
+        {"precision": "fp32", "repair": True},
+        *("option_invalid", "converts nothing"),
+    ),
+    "no data": ({"precision": "int8"}, "option_invalid", "int8 needs calibration data"),
+    "target": ({"precision": "fp8"}, "precision_unsupported", "fp8 needs SM89"),
+    "unchecked": ({"precision": "bf16"}, "precision_unsupported", "accept_unchecked"),
+    "method": ({"calibration_method": "mean"}, "option_invalid", "no calibration method"),
+    "negative": ({"tolerance": -0.1}, "option_invalid", "a tolerance of -0.1"),
+    "over 1": ({"tolerance": 1.5}, "option_invalid", "a tolerance of 1.5"),
+    "NaN": ({"tolerance": float("nan")}, "option_invalid", "a tolerance of nan"),
+    "no pattern": ({"keep": [build_pb2.KeepRule()]}, "option_invalid", "1 to 512 printable"),
+    "long pattern": (
+        {"keep": [build_pb2.KeepRule(pattern="a" * 513)]},
+        *("option_invalid", "1 to 512 printable"),
+    ),
+    "kept in what": (
+        {"keep": [build_pb2.KeepRule(pattern="/head", precision="int4")]},
+        *("option_invalid", "not in 'int4'"),
+    ),
+    "many patterns": (
+        {"keep": [build_pb2.KeepRule(pattern=f"/{n}") for n in range(65)]},
+        *("option_invalid", "65 patterns"),
+    ),
+    "no such node": (
+        {"keep": [build_pb2.KeepRule(pattern="/haed")]},
+        *("option_invalid", "the nearest are '/head'"),
+    ),
+    "a class": (
+        {"keep": [build_pb2.KeepRule(pattern="/[hH]ead")]},
+        *("option_invalid", "no node has a name like '/[hH]ead'"),
+    ),
+    "no hash": (
+        {"samples": build_pb2.Samples(sha256="xy")},
+        *("option_invalid", "hash of samples"),
+    ),
+    "both": (
+        {"samples": build_pb2.Samples(sha256=SENT.sha256, random=True)},
+        *("option_invalid", "either given or random"),
+    ),
+    "pictures of noise": (
+        {"samples": build_pb2.Samples(random=True, images=build_pb2.ImageInput(height=8))},
+        *("option_invalid", "pictures are resized"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+async def test_options_of_a_precision_that_cannot_be_are_refused_by_name(
+    site: Site, agent: Agent, case: str
+) -> None:
+    changes, reason, said = BAD_OPTIONS[case]
+    grant = await site.grant()
+    refusal = await build(agent, grant.token, MODEL, options=asked(**changes)).refused()
+    assert refusal.reason == reason, refusal.message
+    assert said in refusal.message
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert await site.published() == []
+    assert site.claims == []
+    assert is_idle(agent)
+    assert agent.build_runner.store.keys() == []
 
 
 async def test_a_model_that_needs_too_much_memory_to_run_costs_its_own_build_alone(
