@@ -415,7 +415,7 @@ def _triple(shape: ProfileShape) -> tuple[tuple[int, ...], ...]:
 def _normal_targets(backend: str, targets: tuple[str, ...]) -> tuple[str, ...]:
     if not targets:
         raise TargetUnsupported(
-            f"no target is named; {backend} has {', '.join(TARGETS[backend])}"
+            f"no target is named: say --target (`targets`), of {', '.join(TARGETS[backend])}"
         )
     targets = tuple(canonical_target(target, TARGETS[backend]) for target in targets)
     check_targets(targets, TARGETS[backend])

@@ -34,6 +34,7 @@ from seatkeeper.client import (
     SeatLost,
 )
 from seatkeeper.client.builds.builds import able_agents
+from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.placement import in_ring_order
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
@@ -386,6 +387,25 @@ def info(name: str, version: str = VERSION, **fields: object) -> build_service_p
     for field, value in fields.items():
         setattr(made, field, value)
     return made
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        (b"net.onnx", "net.onnx"),
+        (b"a net.onnx", "a net.onnx"),
+        (b"mod\xe9le.onnx", "mod%e9le.onnx"),
+        (b"\xff\xfe", "%ff%fe"),
+        (b"a\\b.onnx", "a%b.onnx"),
+        ("mod\u00e8le.onnx".encode(), "mod\u00e8le.onnx"),
+    ],
+)
+def test_a_manifest_has_the_whole_name_of_a_file(
+    tmp_path: Path, file: bytes, name: str
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + file))
+    path.write_bytes(b"a model")
+    assert Model.read(path, None).name == name
 
 
 def test_only_agents_that_can_do_it_are_asked() -> None:

@@ -26,7 +26,7 @@ class Model:
 
     source: Path | bytes
     name: str
-    """A base name, for people; what of it is not UTF-8 or cannot be shown is escaped."""
+    """A base name, for people; what of it is not UTF-8 or cannot be shown is escaped: ``%e9``."""
     sha256: str
     size_bytes: int
 
@@ -47,7 +47,9 @@ class Model:
             raise InvalidArgument(
                 f"{what} {printable(str(path))}: {error.strerror}", field=what
             ) from error
-        return cls(path, name or name_of_file(path), digest, size)
+        # In a manifest, what stands before a backslash is taken for a folder.
+        escaped = name_of_file(path).replace("\\x", "%").replace("\\", "%")
+        return cls(path, name or escaped, digest, size)
 
     def chunks(self, offset: int = 0) -> Iterator[bytes]:
         """Yield the bytes from there on in pieces."""
