@@ -247,10 +247,13 @@ class _Graph:
         first, rows = self.making.name("v"), self.making.name("rows")
         self.nodes.append(
             helper.make_node(
-                "Scan", [self._value(), self._value()], [first, rows],
-                num_scan_inputs=1, body=graph,
+                "Scan",
+                [self._value(), self._value()],
+                [first, rows],
+                num_scan_inputs=1,
+                body=graph,
             )
-        )  # fmt: skip
+        )
         self.values += [first, rows]
 
     def graph(self, name: str, inputs: list[Any], outputs: list[Any]) -> GraphProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +32,8 @@ PLAN = BuildPlan(
 NAME = "0123456789abcdef.json"
 
 
-@pytest.fixture(autouse=True)
-def _a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3")
+def ranges_key(model: str, plan: BuildPlan, conversion: str = "1 onnx-1") -> str:
+    return calibration_key(model, plan, conversion)
 
 
 def with_precision(**changes: Any) -> BuildPlan:
@@ -53,7 +51,7 @@ def with_precision(**changes: Any) -> BuildPlan:
     ],
 )
 def test_what_changes_no_range_shares_them(plan: BuildPlan) -> None:
-    assert calibration_key(MODEL, plan) == calibration_key(MODEL, PLAN) != ""
+    assert ranges_key(MODEL, plan) == ranges_key(MODEL, PLAN) != ""
 
 
 @pytest.mark.parametrize(
@@ -71,13 +69,13 @@ def test_what_changes_no_range_shares_them(plan: BuildPlan) -> None:
     ],
 )
 def test_what_changes_ranges_has_its_own(model: str, plan: BuildPlan) -> None:
-    assert calibration_key(model, plan) != calibration_key(MODEL, PLAN)
+    assert ranges_key(model, plan) != ranges_key(MODEL, PLAN)
 
 
 def test_noise_is_of_a_profile_s_sizes() -> None:
     noise = with_precision(calibration=Samples(is_random=True))
     keys = {
-        calibration_key(MODEL, replace(noise, profiles=(parse_profile(text),)))
+        ranges_key(MODEL, replace(noise, profiles=(parse_profile(text),)))
         for text in ("x=1x4", "x=2x4")
     }
     assert len(keys) == 2
@@ -85,8 +83,9 @@ def test_noise_is_of_a_profile_s_sizes() -> None:
 
 def test_what_calibrates_nothing_has_no_key() -> None:
     half = PrecisionPlan(precision=Precision.FP16)
-    assert calibration_key(MODEL, replace(PLAN, precision=half)) == ""
-    assert calibration_key(MODEL, replace(PLAN, precision=PrecisionPlan())) == ""
+    assert ranges_key(MODEL, replace(PLAN, precision=half)) == ""
+    assert ranges_key(MODEL, PLAN, "2 onnx-1") != ranges_key(MODEL, PLAN)
+    assert ranges_key(MODEL, replace(PLAN, precision=PrecisionPlan())) == ""
 
 
 def found(folder: Path, **contents: bytes) -> Path:

@@ -215,7 +215,8 @@ class Build:
         """Return what a worker may use of what others found, and under which key, by folder."""
         runner = self.build_runner
         kept = {"timings": (runner.timings, timings_key(plan.backend, runner.version(plan)))}
-        if ranges := calibration_key(offer.model_hash, plan):
+        conversion = runner.backends[plan.backend].conversion
+        if ranges := calibration_key(offer.model_hash, plan, conversion):
             kept["ranges"] = (runner.calibrations, ranges)
         return kept
 

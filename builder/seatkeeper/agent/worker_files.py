@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seatkeeper.artifacts.plan import BuildPlan, plan_to_options
-from seatkeeper.builder.conversion.version import conversion
 
 FILES_MAX = 64
 """Most files that are kept."""
@@ -37,7 +36,7 @@ _RANGES = re.compile(r"[0-9a-f]{16}\.json", re.ASCII)
 _TIMINGS = re.compile(r"timings", re.ASCII)
 
 
-def calibration_key(model_sha256: str, plan: BuildPlan) -> str:
+def calibration_key(model_sha256: str, plan: BuildPlan, conversion: str) -> str:
     """Return the hash of all that ranges follow from; empty for a plan that calibrates nothing."""
     wanted = plan.precision
     if not wanted.is_conversion or not wanted.calibration.are_there:
@@ -45,7 +44,7 @@ def calibration_key(model_sha256: str, plan: BuildPlan) -> str:
     options = plan_to_options(plan)
     canonical = [
         _FORMAT,
-        conversion(),
+        conversion,
         model_sha256,
         options.precision.calibration.SerializeToString(deterministic=True).hex(),
         # Where there are none to measure with, a part of the calibration's is kept out of it.

@@ -130,7 +130,7 @@ class BuiltEngineFile:
     costs: BuildCosts | None = None
     """None: not measured."""
     conversion: str = ""
-    """What converted the model, where its key tells."""
+    """What converted the model, where its key has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -267,7 +267,7 @@ def engine_key(
     """Return the key of the engine that this backend version makes of this model.
 
     ``conversion`` is what converts the model, as ``BackendInfo`` has it: it counts only for plans
-    that may change the model, and is empty for agents and clients that do not tell.
+    that may change the model, and is empty for agents and clients that do not say.
 
     The key is the SHA-256, in lower-case hexadecimal, of an ASCII JSON list without spaces:
     format name, model's SHA-256, backend, its version, targets, profiles (each a list of

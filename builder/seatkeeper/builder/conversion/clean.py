@@ -19,7 +19,7 @@ OPSET_WANTED = 21
 
 
 IsSame = Callable[[ModelProto], bool]
-"""Tells whether a model computes what the one that was given does."""
+"""Says whether a model computes what the one that was given does."""
 
 
 def is_valid(model: ModelProto) -> bool:
@@ -35,7 +35,7 @@ class Clean:
     """Folds constants, removes what does nothing, and raises the opset to ``OPSET_WANTED``.
 
     Each of these is left out where the libraries cannot do it, or where what they make is another
-    model, as ``is_same`` tells; steps that need it say so.
+    model, as ``is_same`` says; steps that need it say so.
     """
 
     name = "clean"

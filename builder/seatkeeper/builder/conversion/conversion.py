@@ -56,7 +56,7 @@ from seatkeeper.builder.conversion.quantise import (
     quantisable,
     with_few_weights,
 )
-from seatkeeper.builder.conversion.regular import PassedOn
+from seatkeeper.builder.conversion.regular import AsTheyAre
 from seatkeeper.builder.conversion.samples import (
     Feeds,
     check_variety,
@@ -325,11 +325,11 @@ class Conversion:
 
     def _made(self, precision: Precision, keep: Collection[str]) -> ModelProto:
         model = copy.deepcopy(self._clean)
-        passed_on = PassedOn.out_of(model.graph)
+        apart = AsTheyAre.out_of(model.graph)
         for step in self._steps(precision, keep):
             self.on_step(step.name)
             model = step.apply(model)
-        passed_on.put_back(model.graph)
+        apart.put_back(model.graph)
         put_in_order(model.graph)
         return model
 

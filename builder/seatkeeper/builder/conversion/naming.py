@@ -55,7 +55,7 @@ def matching(
 ) -> dict[str, str]:
     """Return in which precision nodes are to be kept, by name; where rules differ, the higher.
 
-    Raises ``OptionInvalid`` for a rule that no node's name matches. ``others`` tells of the names of
+    Raises ``OptionInvalid`` for a rule that no node's name matches. ``others`` says of names of
     nodes that are not there why they are not.
     """
     names = [node.name for node in nodes]

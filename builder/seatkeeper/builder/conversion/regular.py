@@ -103,8 +103,8 @@ def _copy(source: str, target: str) -> NodeProto:
 
 
 @dataclass(frozen=True)
-class PassedOn:
-    """What a graph gives without computing it, inputs and constants, while the rest is converted.
+class AsTheyAre:
+    """What a graph gives without computing it, inputs and constants, apart from what is converted.
 
     No library knows what to do with it.
     """
@@ -114,7 +114,7 @@ class PassedOn:
     constants: list[TensorProto]
 
     @classmethod
-    def out_of(cls, graph: GraphProto) -> PassedOn:
+    def out_of(cls, graph: GraphProto) -> AsTheyAre:
         """Take it out of a ``regular`` graph."""
         made = {name for node in graph.node for name in node.output}
         outputs = [*graph.output]

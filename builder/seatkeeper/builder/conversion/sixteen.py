@@ -179,7 +179,7 @@ class Sixteen:
         return result
 
     def _is_listed(self, node: NodeProto, keep: Collection[str]) -> bool:
-        """Return whether the library must be told of a node, by a name, that it stays."""
+        """Return whether the library must have the name of a node for it to stay."""
         if not self._is_kept(node, keep):
             return False
         if not node.name:

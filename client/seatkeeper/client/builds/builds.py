@@ -132,7 +132,7 @@ class _Job:
     version: str
     """Of the library that they have."""
     conversion: str
-    """What converts the model there; empty: nothing, or they do not tell."""
+    """What converts the model there; empty: nothing, or they do not say."""
     key: str
     """The engine's key; also the name of the work, which one holder does at a time."""
     asked_at: float
@@ -472,7 +472,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def conversion_of(agent: build_service_pb2.AgentInfo, plan: BuildPlan) -> str:
-    """Return what converts the model of a plan at an agent; empty: nothing, or it does not tell."""
+    """Return what converts the model of a plan at an agent; empty: nothing, or it does not say."""
     if not plan.precision.is_conversion:
         return ""
     return next((b.conversion for b in agent.backends if b.name == plan.backend), "")

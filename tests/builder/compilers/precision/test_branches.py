@@ -165,13 +165,19 @@ def branching(
 def shared() -> ModelProto:
     """A weight that the main graph and both bodies take, and one that both bodies name the same."""
     return branching(
-        body("a", [node("MatMul", ["h", "w"], "p"), node("MatMul", ["p", "own"], "a")],
-             [weights("own", seed=2)]),
-        body("b", [node("MatMul", ["x", "w"], "q"), node("MatMul", ["q", "own"], "b")],
-             [weights("own", seed=3)]),
+        body(
+            "a",
+            [node("MatMul", ["h", "w"], "p"), node("MatMul", ["p", "own"], "a")],
+            [weights("own", seed=2)],
+        ),
+        body(
+            "b",
+            [node("MatMul", ["x", "w"], "q"), node("MatMul", ["q", "own"], "b")],
+            [weights("own", seed=3)],
+        ),
         node("MatMul", ["x", "w"], "h", name="/main"),
         constants=[weights("w")],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8_FP16])
@@ -222,10 +228,13 @@ def test_a_rule_for_a_node_in_a_branch_names_what_can_be_kept(folder: Path) -> N
 def test_bodies_with_weights_that_sixteen_bits_do_not_hold(folder: Path) -> None:
     net = branching(
         body("a", [node("MatMul", ["x", "w"], "p"), node("Tanh", ["p"], "a")]),
-        body("b", [node("MatMul", ["x", "v"], "q"), node("Tanh", ["q"], "b")],
-             [weights("v", scale=1e6)]),
+        body(
+            "b",
+            [node("MatMul", ["x", "v"], "q"), node("Tanh", ["q"], "b")],
+            [weights("v", scale=1e6)],
+        ),
         constants=[weights("w", scale=1e6)],
-    )  # fmt: skip
+    )
     for precision in (Precision.FP16, Precision.BF16):
         found = converted(net, precision, folder)
         check_is_sound(found, net)
