@@ -53,7 +53,7 @@ def broken_rules(
             if is_grant and grant_id not in mirror.state.grants:
                 assert change.entry is not None
                 made.append(records.decode_grant(grant_id, change.entry.value))
-        before = copy.deepcopy(mirror.state) if made else mirror.state
+        before = _copied(mirror.state) if made else mirror.state
         facts = _facts(own, keys.guard(pool))
         if facts is None:
             ended += [(revision, each) for each in _ended(own, mirror.state, keys, pool)]
@@ -66,6 +66,13 @@ def broken_rules(
         step = Step(before, mirror.state, made, unseen, has_refused)
         for fault in rule.broken_by(step) if made else ():
             yield revision, fault
+
+
+def _copied(state: PoolState) -> PoolState:
+    """Return the state as it is now. What it is made of does not change, so both share that."""
+    by_id = (state.grants, state.tickets, state.stays, state.kept)
+    constant = [state.spec, state.guard, *(each for some in by_id for each in some.values())]
+    return copy.deepcopy(state, {id(each): each for each in constant})
 
 
 def _facts(batch: Iterable[Change], guard: str) -> state_pb2.DecisionFacts | None:

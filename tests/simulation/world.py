@@ -56,33 +56,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._world = world
         self._selector = _NothingToSelect()
         self._thread_id = threading.get_ident()
+        # Made once, since each turn sets them.
+        self._firstiter = self._asyncgen_firstiter_hook  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+        self._finalizer = self._asyncgen_finalizer_hook  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
 
     def time(self) -> float:
         return self._world.now
 
-    def due_at(self, now: float) -> float:
-        """Return when there is something to do, at ``now`` or later; infinity: never.
-
-        Asked millions of times in a run.
-        """
-        if self._ready:  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-            return now
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-        return scheduled[0].when() if scheduled else NEVER
-
     def step(self) -> None:
-        """Do what is due, one turn of it."""
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(
-            firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-            finalizer=self._asyncgen_finalizer_hook,  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-        )
+        """Do what is due, one turn of it. Within `World.run`, which sets back what this sets."""
+        sys.set_asyncgen_hooks(self._firstiter, self._finalizer)
         events._set_running_loop(self)
-        try:
-            self._run_once()  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-        finally:
-            events._set_running_loop(None)
-            sys.set_asyncgen_hooks(*hooks)
+        self._run_once()  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
 
     def __del__(self) -> None:
         """Say nothing: it was never open to the outside, and may end in the middle of its work."""
@@ -216,10 +201,7 @@ class World:
             self._settle()
             if done():
                 return
-            due = self._due[0][0] if self._due else NEVER
-            for process in self.processes:
-                if process.paused_since is None:
-                    due = min(due, process.loop.due_at(self.now))
+            due = self._due_next()
             if due > until:
                 self.now = until
                 return
@@ -227,22 +209,43 @@ class World:
             while self._due and self._due[0][0] <= self.now:
                 heapq.heappop(self._due)[2]()
 
+    def _due_next(self) -> float:
+        """Return when there is something to do, now that all is quiet; infinity: never."""
+        due = self._due[0][0] if self._due else NEVER
+        for process in self.processes:
+            loop = process.loop
+            if process.paused_since is None:
+                if loop._ready:  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+                    return self.now
+                if (later := loop._scheduled) and later[0]._when < due:  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+                    due = later[0]._when
+        return due
+
     def _settle(self) -> None:
         """Step the processes until none has anything to do at this moment."""
-        for _ in range(TURNS_MAX):
-            now, stepped = self.now, False
-            for process in tuple(self.processes):
-                # The cheapest question first: most have nothing to do in most turns. It is asked
-                # millions of times, and a call of `due_at` for each was a sixth of all the time.
-                loop = process.loop
-                if (
-                    loop._ready  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-                    or ((later := loop._scheduled) and later[0]._when <= now)  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
-                ) and process.runs:
-                    self.running = process
-                    process.loop.step()
-                    stepped = True
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            for _ in range(TURNS_MAX):
+                if not self._turn():
+                    return
+        finally:
             self.running = None
-            if not stepped:
-                return
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*hooks)
         raise StuckError(f"at {self.now:.4f} s")
+
+    def _turn(self) -> bool:
+        """Step each process that has something to do at this moment; return whether any had."""
+        now, stepped = self.now, False
+        for process in tuple(self.processes):
+            # The cheapest question first: most have nothing to do in most turns. It is asked
+            # millions of times, and a call of a method for each was a sixth of all the time.
+            loop = process.loop
+            if (
+                loop._ready  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+                or ((later := loop._scheduled) and later[0]._when <= now)  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+            ) and process.runs:
+                self.running = process
+                loop.step()
+                stepped = True
+        return stepped
