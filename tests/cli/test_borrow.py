@@ -58,12 +58,12 @@ def test_a_seat_is_taken_along_verified_offline_and_given_back(
     assert proved["proof"]
     assert pool in machine.offline("status").check().out
 
-    shown = cluster("grant", "show", pool, grant.grant_id).check().out
+    shown = cluster.here("grant", "show", pool, grant.grant_id).check().out
     assert grant.borrowed.machine in shown
-    listed = cluster("grant", "list", pool, "--json").check().json["grants"]
+    listed = cluster.here("grant", "list", pool, "--json").check().json["grants"]
     assert listed[0]["borrowed"]["machine"] == grant.borrowed.machine
-    assert cluster("pool", "show", pool, "--json").check().json["borrowed"] == 1
-    assert "borrowed until" in cluster("pool", "show", pool).check().out.lower()
+    assert cluster.here("pool", "show", pool, "--json").check().json["borrowed"] == 1
+    assert "borrowed until" in cluster.here("pool", "show", pool).check().out.lower()
 
     assert "given back" in machine("return", pool).check().out
     assert cluster.look(pool).held == 0
@@ -92,9 +92,9 @@ def test_a_return_is_written_offline_and_brought_by_another(
     machine.offline("return", pool, "--write", str(back)).check()
     assert "returning" in machine.offline("verify", pool).refused(65)
     assert cluster.look(pool).borrowed == 1
-    cluster("borrow", "return", "--from", str(back)).check()
+    cluster.here("borrow", "return", "--from", str(back)).check()
     assert cluster.look(pool).borrowed == 0
-    assert "free already" in cluster("borrow", "return", "--from", str(back)).check().out
+    assert "free already" in cluster.here("borrow", "return", "--from", str(back)).check().out
     assert "free already" in machine("return", pool).check().out
     assert "nothing" in machine.offline("status").check().out
 
@@ -107,9 +107,9 @@ def test_a_return_that_was_changed_is_refused(
     machine("return", pool, "--write", str(back)).check()
     said = json.loads(back.read_text())
     back.write_text(json.dumps(said | {"statement": said["statement"][:-4] + "AAAA"}))
-    assert "not signed" in cluster("borrow", "return", "--from", str(back)).refused(1)
+    assert "not signed" in cluster.here("borrow", "return", "--from", str(back)).refused(1)
     back.write_text("[]")
-    cluster("borrow", "return", "--from", str(back)).refused(65)
+    cluster.here("borrow", "return", "--from", str(back)).refused(65)
     assert cluster.look(pool).borrowed == 1
 
 
@@ -129,7 +129,7 @@ def test_an_administrator_who_frees_it_is_warned(
 ) -> None:
     machine("take", pool, "--days", "3").check()
     (grant,) = cluster.look(pool).grants
-    freed = cluster("grant", "release", pool, grant.grant_id, "--now", "--reason", "lost")
+    freed = cluster.here("grant", "release", pool, grant.grant_id, "--now", "--reason", "lost")
     assert "goes on until its day" in freed.check().err
     assert cluster.look(pool).held == 0
 
@@ -164,7 +164,7 @@ def test_a_rule_that_cannot_be(cluster: Cluster, pool: str, rule: str, why: str)
 
 def test_a_pool_stops_lending(cluster: Cluster, pool: str, machine: Machine) -> None:
     machine("take", pool, "--days", "3").check()
-    cluster("pool", "update", pool, "--borrow", "none").check()
+    cluster.here("pool", "update", pool, "--borrow", "none").check()
     found = cluster.look(pool)
     assert not found.spec.policy.HasField("borrow")
     assert found.borrowed == 1, "what is borrowed stays"

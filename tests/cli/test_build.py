@@ -44,10 +44,10 @@ class BuildRunner:
     agent: Running
 
     def __call__(self, *arguments: str) -> Result:
-        return self.cluster(*arguments)
+        return self.cluster.here(*arguments)
 
     def build(self, *arguments: str) -> Result:
-        return self.cluster("build", *arguments)
+        return self.cluster.here("build", *arguments)
 
 
 @dataclass(frozen=True)

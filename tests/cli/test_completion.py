@@ -53,7 +53,7 @@ def tab(home: Path, nodes: str, *line: str) -> list[str]:
 
 def test_bash_offers_what_the_service_knows(cluster: Cluster, installed: Path) -> None:
     pool = cluster.pool()
-    node = cluster("node", "list", "--json").check().json["nodes"][0]["node_id"]
+    node = cluster.here("node", "list", "--json").check().json["nodes"][0]["node_id"]
     assert "pool" in tab(installed, cluster.address, "po")
     assert "show" in tab(installed, cluster.address, "pool", "sh")
     assert pool in tab(installed, cluster.address, "pool", "show", "")

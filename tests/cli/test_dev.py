@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.commands import Running, eventually, is_running, seatkeeper, started
+from tests.cli.commands import Running, eventually, in_process, is_running, seatkeeper, started
 from tests.cli.terminal import Terminal
 
 from seatkeeper.cli.exits import Exit
@@ -63,9 +63,9 @@ def test_a_cluster_starts_survives_a_node_stops_and_is_found_again(
         assert (event["pool"], event["seats"], event["agent"]) == ("tensorrt", 3, None)
         assert pids.keys() == {"etcd-1", "dev-1", "dev-2"}
         nodes = {"SEATKEEPER_NODES": ",".join(event["nodes"])}
-        status = seatkeeper("status", "--json", environ=nodes).check().json
+        status = in_process("status", "--json", environ=nodes).check().json
         assert (status["store"]["kind"], len(status["nodes"])) == ("etcd", 2)
-        seatkeeper("pool", "update", "tensorrt", "--seats", "5", environ=nodes).check()
+        in_process("pool", "update", "tensorrt", "--seats", "5", environ=nodes).check()
 
         second = seatkeeper("dev", "--state", event["state"], *FLAGS)
         said = json.loads(second.check(Exit.CONFIG).err)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from tests.cli.commands import Result, address_of, seatkeeper, serving
+from tests.cli.commands import Result, address_of, in_process, serving
 from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
@@ -31,16 +31,16 @@ def test_for_people_each_finding_says_what_to_do(cluster: Cluster, pool: str) ->
 
 
 def test_for_programs_it_is_one_object(cluster: Cluster, pool: str) -> None:
-    reported = cluster("doctor", "--json").check().json
+    reported = cluster.here("doctor", "--json").check().json
     assert reported["problems"] == 0
-    assert reported["warnings"] == len(findings(cluster("doctor", "--json"), "warning"))
+    assert reported["warnings"] == len(findings(cluster.here("doctor", "--json"), "warning"))
     assert {frozenset(each) for each in reported["findings"]} == {
         frozenset({"level", "about", "what", "advice"})
     }
 
 
 def test_no_service_is_reported_as_by_every_command() -> None:
-    no_client = seatkeeper("doctor", environ={"SEATKEEPER_NODES": "127.0.0.1:1"})
+    no_client = in_process("doctor", environ={"SEATKEEPER_NODES": "127.0.0.1:1"})
     assert "no node answered" in no_client.refused(Exit.UNAVAILABLE)
 
 
@@ -56,16 +56,16 @@ def test_a_member_of_etcd_that_is_down_and_then_the_quorum(
         )
         with serving(tmp_path, *settings) as node:
             nodes = {"SEATKEEPER_NODES": address_of(node)}
-            well = seatkeeper("doctor", "--json", environ=nodes).check()
+            well = in_process("doctor", "--json", environ=nodes).check()
             assert findings(well, "problem") == []
 
             etcd.members[0].kill()
-            one_down = seatkeeper("doctor", "--json", environ=nodes).check(Exit.FAILED)
+            one_down = in_process("doctor", "--json", environ=nodes).check(Exit.FAILED)
             (problem,) = findings(one_down, "problem")
             assert etcd.endpoints[0] in problem
 
             etcd.members[1].kill()
-            no_quorum = seatkeeper("doctor", "--json", environ=nodes).check(Exit.FAILED)
+            no_quorum = in_process("doctor", "--json", environ=nodes).check(Exit.FAILED)
             said = " ".join(findings(no_quorum, "problem"))
             assert "it has no quorum" in said
             assert "pools: they cannot be read" in said
@@ -82,10 +82,10 @@ def test_a_node_that_is_gone_without_a_word(tmp_path: Path, etcd: EtcdCluster) -
         serving(tmp_path / "goes", *settings, "--node-id", "goes") as goes,
     ):
         nodes = {"SEATKEEPER_NODES": address_of(stays)}
-        both = seatkeeper("doctor", "--json", environ=nodes).check()
+        both = in_process("doctor", "--json", environ=nodes).check()
         assert any(each.startswith("nodes: 2,") for each in findings(both, "ok"))
         goes.send(signal.SIGKILL)
         goes.process.wait()
-        gone = seatkeeper("doctor", "--json", environ=nodes).check(Exit.FAILED)
+        gone = in_process("doctor", "--json", environ=nodes).check(Exit.FAILED)
         (problem,) = findings(gone, "problem")
         assert "nodes: goes at" in problem

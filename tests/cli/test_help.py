@@ -201,7 +201,7 @@ def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
 
 
 def test_no_service_is_reported_in_one_line_that_helps() -> None:
-    said = seatkeeper("status", "--nodes", "127.0.0.1:9", "--timeout", "0.5").refused(69)
+    said = in_process("status", "--nodes", "127.0.0.1:9", "--timeout", "0.5").refused(69)
     assert "seatkeeper dev" in said
     assert "--nodes" in said
 
@@ -250,6 +250,6 @@ def test_closed_output_is_no_error(cluster: Cluster) -> None:
 
 def test_json_is_the_same_in_any_locale(cluster: Cluster) -> None:
     name = cluster.pool()
-    cluster("pool", "update", name, "--description", "für Übung").check()
+    cluster.here("pool", "update", name, "--description", "für Übung").check()
     shown = cluster("pool", "show", name, "--json", LC_ALL="C", PYTHONCOERCECLOCALE="0").check()
     assert json.loads(shown.out)["description"] == "für Übung"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.commands import address_of, seatkeeper, serving
+from tests.cli.commands import address_of, in_process, seatkeeper, serving
 
 from seatkeeper.cli.exits import Exit
 
@@ -15,14 +15,14 @@ def test_nodes_are_listed(tmp_path: Path) -> None:
         nodes = {"SEATKEEPER_NODES": address}
         (found,) = seatkeeper("node", "list", "--json", environ=nodes).check().json["nodes"]
         assert (found["node_id"], found["address"]) == ("alone", address)
-        assert "alone" in seatkeeper("node", "list", environ=nodes).check().out
+        assert "alone" in in_process("node", "list", environ=nodes).check().out
 
 
 def test_a_node_that_is_drained_ends_well(tmp_path: Path) -> None:
     with serving(tmp_path, "--node-id", "alone", "--stop-grace", "1") as node:
         nodes = {"SEATKEEPER_NODES": address_of(node)}
-        seatkeeper("pool", "create", "p", "--seats", "1", environ=nodes).check()
-        done = seatkeeper("node", "drain", "alone", "--json", environ=nodes).check().json
+        in_process("pool", "create", "p", "--seats", "1", environ=nodes).check()
+        done = in_process("node", "drain", "alone", "--json", environ=nodes).check().json
         assert done == {"event": "draining", "node_id": "alone"}
         assert node.ends().code == Exit.OK
 
@@ -46,4 +46,4 @@ def test_a_node_that_does_not_exist_cannot_be_drained(tmp_path: Path) -> None:
 
 
 def test_a_timeout_without_end_is_refused() -> None:
-    assert "--timeout" in seatkeeper("node", "list", "--timeout", "inf").refused(Exit.USAGE)
+    assert "--timeout" in in_process("node", "list", "--timeout", "inf").refused(Exit.USAGE)

@@ -21,6 +21,7 @@ from tests.cli.commands import (
     Running,
     address_of,
     eventually,
+    in_process,
     seatkeeper,
     serving,
 )
@@ -49,7 +50,7 @@ free_port = processes.free_port
 def works(running: Running, *options: str, **more: str) -> Result:
     """Ask the node something."""
     environ = {"SEATKEEPER_NODES": address_of(running)} | more
-    return seatkeeper("pool", "list", *options, environ=environ)
+    return in_process("pool", "list", *options, environ=environ)
 
 
 def test_hup_reads_settings_again(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def take_forever(node: Running) -> None:
 def test_at_the_usual_level_single_seats_are_not_logged(tmp_path: Path) -> None:
     with serving(tmp_path) as node:
         environ = {"SEATKEEPER_NODES": address_of(node)}
-        seatkeeper("pool", "create", "p", "--seats", "1", environ=environ).check()
+        in_process("pool", "create", "p", "--seats", "1", environ=environ).check()
         seatkeeper("run", "--pool", "p", "--", "true", environ=environ).check()
         node.send(signal.SIGTERM)
         node.ends().check()

@@ -66,7 +66,7 @@ def test_nothing_changed_is_nothing_applied(
     (tmp_path / "tmp").mkdir()
     editor = an_editor(tmp_path, script)
     environ = {"EDITOR": editor, "TMPDIR": str(tmp_path / "tmp")}
-    done = cluster("pool", "edit", name, "--yes", **environ).check()
+    done = cluster.here("pool", "edit", name, "--yes", **environ).check()
     assert f"pool {name} is as it was: nothing was changed" in done.out
     assert cluster.client.pools.get(name).revision == before
     assert not list((tmp_path / "tmp").iterdir()), "nothing is kept, as nothing was written"
@@ -91,7 +91,7 @@ def test_what_is_not_applied_is_kept(
 ) -> None:
     name = cluster.pool(seats=2)
     editor = an_editor(tmp_path, script)
-    result = cluster("pool", "edit", name, "--yes", EDITOR=editor)
+    result = cluster.here("pool", "edit", name, "--yes", EDITOR=editor)
     shown = result.err
     assert result.code == int(code)
     assert said in shown
@@ -107,7 +107,9 @@ def test_one_that_others_changed_meanwhile_is_not_overwritten(
     other = f"seatkeeper pool update {name} --seats 3 --nodes {cluster.address} > /dev/null"
     editor = an_editor(tmp_path, f'sed -i "s/seats: 2/seats: 5/" "$file"; {other}')
     path = str(Path(SCRIPT).parent)
-    result = cluster("pool", "edit", name, "--yes", EDITOR=editor, PATH=f"{path}:/usr/bin:/bin")
+    result = cluster.here(
+        "pool", "edit", name, "--yes", EDITOR=editor, PATH=f"{path}:/usr/bin:/bin"
+    )
     shown = result.err
     assert result.code == int(Exit.FAILED), shown
     assert f"pool {name} was changed" in shown
@@ -130,16 +132,16 @@ def test_without_an_editor_it_says_what_to_do(
 ) -> None:
     name = cluster.pool()
     given = {"VISUAL": "", "EDITOR": ""} | environ
-    result = cluster("pool", "edit", name, "--yes", **given)
+    result = cluster.here("pool", "edit", name, "--yes", **given)
     assert result.code in {int(Exit.USAGE), int(Exit.FAILED)}
     assert said in result.err
 
 
 def test_without_a_terminal_it_cannot_ask(cluster: Cluster) -> None:
     name = cluster.pool()
-    shown = cluster("pool", "edit", name, EDITOR="true").refused(Exit.USAGE)
+    shown = cluster.here("pool", "edit", name, EDITOR="true").refused(Exit.USAGE)
     assert "there is no terminal to ask at; give --yes" in shown
-    cluster("pool", "edit", "absent", "--yes", EDITOR="true").refused(Exit.NOT_FOUND)
+    cluster.here("pool", "edit", "absent", "--yes", EDITOR="true").refused(Exit.NOT_FOUND)
 
 
 def test_a_person_corrects_a_fault_and_agrees(cluster: Cluster, tmp_path: Path) -> None:

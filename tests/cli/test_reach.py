@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import address_of, seatkeeper, serving, started
+from tests.cli.commands import address_of, in_process, seatkeeper, serving, started
 from tests.client.certificates import Authority
 from tests.ports import HeldPort, closed_address
 
@@ -73,6 +73,6 @@ def test_grpc_adds_nothing_to_what_is_said_and_is_hushed_for_us_alone(
         assert "is not the one in --tls-ca" in said
     with serving(tmp_path / "plain") as plain:
         at = {"SEATKEEPER_NODES": address_of(plain)}
-        seatkeeper("pool", "create", "p", "--seats", "1", environ=at).check()
+        in_process("pool", "create", "p", "--seats", "1", environ=at).check()
         shown = seatkeeper("run", "--pool", "p", "--", "env", environ=at).check()
         assert "GRPC_VERBOSITY" not in shown.out

@@ -15,6 +15,7 @@ from tests.cli.commands import (
     Running,
     address_of,
     eventually,
+    in_process,
     is_running,
     seatkeeper,
     serving,
@@ -366,7 +367,7 @@ def test_the_token_in_the_file_is_renewed(tmp_path: Path) -> None:
     wrapped = f"printf %s \"$SEATKEEPER_TOKEN\" > {first}; sh -c '{script}' {first}"
     with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
-        seatkeeper("pool", "create", "p", "--seats", "1", "--nodes", address).check()
+        in_process("pool", "create", "p", "--seats", "1", "--nodes", address).check()
         run = ("run", "--pool", "p", "--nodes", address, "--", "sh", "-c", wrapped)
         seatkeeper(*run).check()
 
@@ -377,7 +378,7 @@ def test_when_the_seat_is_lost_the_program_has_ended_before_another_may_have_it(
     """The lease ends no earlier than ttl after its last renewal, which came before the kill."""
     with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
-        seatkeeper("pool", "create", "p", "--seats", "1", "--nodes", address).check()
+        in_process("pool", "create", "p", "--seats", "1", "--nodes", address).check()
         command = ("run", "--pool", "p", "--nodes", address, "--", "python3", "-c", LISTENER)
         with started(*command, folder=tmp_path) as run:
             program = pid_of(run)
@@ -397,7 +398,7 @@ def test_a_command_that_ignores_sigterm_is_killed_with_all_it_started(tmp_path: 
     script = 'setsid python3 -c "$0" & python3 -c "$0"'
     with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
-        seatkeeper("pool", "create", "p", "--seats", "1", "--nodes", address).check()
+        in_process("pool", "create", "p", "--seats", "1", "--nodes", address).check()
         options = ("--pool", "p", "--nodes", address, "--grace", "0.3", "--json")
         command = ("run", *options, "--", "sh", "-c", script, STUBBORN)
         with started(*command, folder=tmp_path) as run:

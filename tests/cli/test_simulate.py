@@ -105,7 +105,7 @@ def test_the_area_of_a_project_is_its_seat_time() -> None:
 
 def test_a_pool_of_the_service_is_tried_and_not_changed(cluster: Cluster, demand: Path) -> None:
     shares = ("--project", "vision:guaranteed=1", "--project", "speech:limit=2")
-    cluster("pool", "create", "tried", "--seats", "3", *shares).check()
+    cluster.here("pool", "create", "tried", "--seats", "3", *shares).check()
     before = cluster.look("tried")
     run = ("pool", "simulate", "--trace", str(demand), "--like", "tried", "--json")
     (one,) = cluster.here(*run).check().json["simulations"]
@@ -120,11 +120,11 @@ def test_a_pool_of_the_service_is_tried_and_not_changed(cluster: Cluster, demand
     assert cluster.look("tried") == before
     absent = cluster.here(*run[:-2], "absent").refused(Exit.NOT_FOUND)
     assert "absent" in absent
-    cluster("pool", "delete", "tried").check()
+    cluster.here("pool", "delete", "tried").check()
 
 
 def test_a_pool_as_it_stands_is_gone_on_from(cluster: Cluster, tmp_path: Path) -> None:
-    cluster("pool", "create", "stands", "--seats", "1").check()
+    cluster.here("pool", "create", "stands", "--seats", "1").check()
     file = tmp_path / "stands.json"
     folders = {name: tmp_path / name for name in ("anna", "bert", "cora")}
     with ExitStack() as running:
@@ -145,7 +145,7 @@ def test_a_pool_as_it_stands_is_gone_on_from(cluster: Cluster, tmp_path: Path) -
                 return (pool.held, pool.queued) == (1, count)
 
             eventually(is_there, f"{name} holds or waits")
-        file.write_text(cluster("pool", "snapshot", "stands").check().out)
+        file.write_text(cluster.here("pool", "snapshot", "stands").check().out)
     before = ("pool", "simulate", "--from", str(file))
     (one,) = in_process(*before, "--mean-hold", "1h", "--json").check().json["simulations"]
     assert (one["pool"], one["seats"], one["held_max"]) == ("stands", 1, 1)
@@ -156,7 +156,7 @@ def test_a_pool_as_it_stands_is_gone_on_from(cluster: Cluster, tmp_path: Path) -
     shown = in_process(*before, "--mean-hold", "1h", "--project", "cv:guaranteed=1").check().out
     assert shown.index("cora") < shown.index("bert"), "as the other specification has it"
     eventually(lambda: cluster.look("stands").held == 0, "the killed commands' seats are free")
-    cluster("pool", "delete", "stands").check()
+    cluster.here("pool", "delete", "stands").check()
 
 
 DATED_POOLS = """\

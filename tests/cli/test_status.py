@@ -27,7 +27,7 @@ def test_everything_for_programs(cluster: Cluster, pool: str) -> None:
 
 
 def test_everything_for_people(cluster: Cluster, pool: str) -> None:
-    text = cluster("status").check().out
+    text = cluster.here("status").check().out
     for word in (cluster.address, "store: memory", pool, "UP FOR", "CONFLICTS"):
         assert word in text
 

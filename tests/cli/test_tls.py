@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.commands import address_of, seatkeeper, serving
+from tests.cli.commands import address_of, in_process, seatkeeper, serving
 from tests.client.certificates import Authority
 
 from seatkeeper.cli.exits import Exit
@@ -25,7 +25,7 @@ def test_a_node_that_wants_certificates(tmp_path: Path) -> None:
             "SEATKEEPER_TLS_CERT": str(our_cert),
             "SEATKEEPER_TLS_KEY": str(our_key),
         }
-        seatkeeper("pool", "create", "tensorrt", "--seats", "1", environ=ours).check()
+        in_process("pool", "create", "tensorrt", "--seats", "1", environ=ours).check()
         show = "seatkeeper token show $SEATKEEPER_TOKEN_FILE --json"
         shown = seatkeeper("run", "--", "sh", "-c", show, environ=ours).check()
         assert "x5t#S256" in json.loads(shown.out)["claims"]["cnf"]
@@ -34,5 +34,5 @@ def test_a_node_that_wants_certificates(tmp_path: Path) -> None:
         assert "speaks TLS" in seatkeeper(*status).refused(Exit.UNAVAILABLE)
         ca_only = seatkeeper(*status, "--tls-ca", str(authority.ca))
         assert "client certificate" in ca_only.refused(Exit.UNAVAILABLE)
-    missing = seatkeeper("status", "--tls-ca", str(tmp_path / "absent.pem"))
+    missing = in_process("status", "--tls-ca", str(tmp_path / "absent.pem"))
     assert "absent.pem" in missing.refused(Exit.USAGE)

@@ -52,7 +52,7 @@ class Issuer:
     def verify(self, token: str, *options: str) -> Result:
         file = self.folder / "token"
         file.write_text(token)
-        return in_process("token", "verify", str(file), "--jwks", str(self.jwks), *options)
+        return seatkeeper("token", "verify", str(file), "--jwks", str(self.jwks), *options)
 
 
 @pytest.fixture
@@ -134,27 +134,27 @@ def test_files_that_are_missing_or_wrong_are_named(
 
 def test_a_token_may_come_from_standard_input(issuer: Issuer) -> None:
     options = ("--jwks", str(issuer.jwks), "--json")
-    good = seatkeeper("token", "verify", "-", *options, stdin=issuer.sign() + "\n").check()
+    good = in_process("token", "verify", "-", *options, stdin=issuer.sign() + "\n").check()
     assert good.json["project"] == "cv"
 
 
 def test_showing_a_token_says_that_nothing_was_verified(issuer: Issuer) -> None:
     expired = issuer.sign(exp=7)
-    shown = seatkeeper("token", "show", "-", "--json", stdin=expired).check().json
+    shown = in_process("token", "show", "-", "--json", stdin=expired).check().json
     assert shown["verified"] is False
     assert (shown["header"]["kid"], shown["claims"]["exp"]) == ("node-1", 7)
-    text = seatkeeper("token", "show", "-", stdin=expired).check()
+    text = in_process("token", "show", "-", stdin=expired).check()
     assert "not verified" in text.err
     assert "1970-01-01T00:00:07" in text.out
-    assert "not a token" in seatkeeper("token", "show", "-", stdin="hello").refused(65)
+    assert "not a token" in in_process("token", "show", "-", stdin="hello").refused(65)
 
 
 def test_a_real_token_is_verified_with_the_nodes_own_keys(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     jwks = tmp_path / "keys.json"
-    jwks.write_text(cluster("token", "jwks").check().out)
-    assert cluster("token", "jwks", "--json").check().json == json.loads(jwks.read_text())
+    jwks.write_text(cluster.here("token", "jwks").check().out)
+    assert cluster.here("token", "jwks", "--json").check().json == json.loads(jwks.read_text())
     verify = (
         f"seatkeeper token verify $SEATKEEPER_TOKEN_FILE --pool {pool} --jwks {jwks} --json"
     )
