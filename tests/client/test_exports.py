@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import subprocess
+import sys
+
+import pytest
 
 import seatkeeper.client as public
 from seatkeeper.core import errors
@@ -15,8 +19,20 @@ def test_the_table_of_contents_is_complete_and_sorted() -> None:
         for name, value in vars(public).items()
         if not name.startswith("_") and not inspect.ismodule(value)
     }
+    # Those about builds are there once they were used.
+    offered |= set(public._LATER)
     assert list(public.__all__) == sorted(public.__all__)
-    assert offered == set(public.__all__)
+    assert offered == set(public.__all__) == set(dir(public))
+
+
+def test_what_is_about_builds_is_loaded_when_it_is_used() -> None:
+    loads = "import sys, seatkeeper.client; print('seatkeeper.client.builds' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", loads], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+    with pytest.raises(AttributeError, match="no attribute 'NoSuch'"):
+        public.NoSuch  # noqa: B018
 
 
 def test_every_error_is_offered() -> None:

@@ -2,17 +2,16 @@
 
 `AsyncSeatClient` for programs with an event loop, `SeatClient` for those without; what they return,
 what they raise (`SeatError` and its children), how they are configured, and `verify_token` for
-recipients of tokens.
+recipients of tokens. What is about builds is loaded when it is first used.
 """
+
+import importlib
+import typing
 
 from seatkeeper.client.admin.lots import LotChange
 from seatkeeper.client.admin.reservations import ReservationChange
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.alternatives import AsyncOneOf
-from seatkeeper.client.builds.agents import AsyncAgent
-from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
-from seatkeeper.client.builds.sample_files import samples_of
-from seatkeeper.client.builds.sample_functions import packed_samples
 from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
@@ -78,6 +77,21 @@ from seatkeeper.core.errors import (
 )
 from seatkeeper.core.ids import new_id
 from seatkeeper.core.tokens import TokenClaims, verify_token
+
+if typing.TYPE_CHECKING:
+    from seatkeeper.client.builds.agents import AsyncAgent
+    from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
+    from seatkeeper.client.builds.sample_files import samples_of
+    from seatkeeper.client.builds.sample_functions import packed_samples
+
+_LATER = {
+    "AsyncAgent": "agents",
+    "BuiltEngine": "builds",
+    "PulledEngine": "builds",
+    "packed_samples": "sample_functions",
+    "samples_of": "sample_files",
+}
+"""Modules of `seatkeeper.client.builds`, by what they have."""
 
 __all__ = [
     "AgentFull",
@@ -158,3 +172,13 @@ __all__ = [
     "samples_of",
     "verify_token",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> typing.Any:  # noqa: ANN401 - PEP 562: whatever stands in ``_LATER``
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"seatkeeper.client.builds.{_LATER[name]}"), name)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from seatkeeper.client.admin.borrowing import AsyncBorrowing
 from seatkeeper.client.admin.cluster import AsyncCluster
@@ -20,19 +20,6 @@ from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.alternatives import AsyncOneOf
-from seatkeeper.client.builds.agents import AsyncAgent
-from seatkeeper.client.builds.builds import (
-    ANY_POOL,
-    AsyncBuilds,
-    BuildRequest,
-    BuiltEngine,
-    PulledEngine,
-)
-from seatkeeper.client.builds.bundle import WeightsFile, weights_of
-from seatkeeper.client.builds.model import Model
-from seatkeeper.client.builds.output import Output, check_apart
-from seatkeeper.client.builds.sample_files import Source, sample_files_of
-from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
@@ -63,6 +50,16 @@ from seatkeeper.core.text import printable
 from seatkeeper.core.typed import check_type
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
+
+if TYPE_CHECKING:
+    # What builds need is imported by the first one: it is a sixth of all that a client loads.
+    from seatkeeper.client.builds.agents import AsyncAgent
+    from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
+    from seatkeeper.client.builds.bundle import WeightsFile
+    from seatkeeper.client.builds.model import Model
+    from seatkeeper.client.builds.output import Output
+    from seatkeeper.client.builds.sample_files import Source
+    from seatkeeper.client.builds.sending import OnProgress
 
 HOLDER_LENGTH_MAX = 253
 AGENT_KEEPALIVE = timedelta(seconds=6)
@@ -270,6 +267,11 @@ class AsyncSeatClient(TakesAgain):
         that seat, as for `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
+        from seatkeeper.client.builds.builds import ANY_POOL, AsyncBuilds, BuildRequest
+        from seatkeeper.client.builds.bundle import weights_of
+        from seatkeeper.client.builds.model import Model
+        from seatkeeper.client.builds.sample_files import sample_files_of
+
         refuse_others(RequestTerms, terms)
         pool = None if pool is None else sendable("pool", pool)
         if model_name is not None:
@@ -296,6 +298,9 @@ class AsyncSeatClient(TakesAgain):
         Raises `InvalidArgument` before anything is asked when ``to`` cannot be written to,
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
+        from seatkeeper.client.builds.builds import AsyncBuilds
+        from seatkeeper.client.builds.output import Output
+
         key = sendable("key", key)
         return await AsyncBuilds(self).fetch(key, await asyncio.to_thread(Output.at, to))
 
@@ -305,11 +310,16 @@ class AsyncSeatClient(TakesAgain):
         What has arrived lies beside ``to`` until it is whole; nothing is transferred when ``to`` is the
         engine already. Raises as `fetch` does, and `InUse` while another program pulls it.
         """
+        from seatkeeper.client.builds.builds import AsyncBuilds
+        from seatkeeper.client.builds.output import Output
+
         key = sendable("key", key)
         return await AsyncBuilds(self).pull(key, await asyncio.to_thread(Output.at, to))
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
+        from seatkeeper.client.builds.agents import AsyncAgent
+
         (address,) = parse_addresses(address)
         channel = self._session.connect_to_agent(address, AGENT_KEEPALIVE)
         return AsyncAgent(address, channel, self._config.call_timeout)
@@ -369,6 +379,8 @@ class AsyncSeatClient(TakesAgain):
 
 
 def _place(to: str | os.PathLike[str], model: Model, weights: Sequence[WeightsFile]) -> Output:
+    from seatkeeper.client.builds.output import Output, check_apart
+
     place = Output.at(to)
     if isinstance(model.source, Path):
         check_apart({"to": place}, {"model": model.source})

@@ -15,13 +15,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast
 
 from seatkeeper.client.admin.sync import Borrowing, Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
-from seatkeeper.client.builds.sample_files import Source
-from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
@@ -40,6 +37,11 @@ from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.transport.loop_thread import ClientThread, LoopThread
 from seatkeeper.core.errors import SeatLost, UsageError
 from seatkeeper.v1 import build_pb2, build_service_pb2
+
+if TYPE_CHECKING:
+    from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
+    from seatkeeper.client.builds.sample_files import Source
+    from seatkeeper.client.builds.sending import OnProgress
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
