@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ from tests.tree import ROOT
 
 from seatkeeper.devcluster.debian import (
     SUITES,
-    Archive,
     FetchError,
     add_libraries,
     machine_archive,
@@ -117,24 +116,46 @@ def need(tool: Tool) -> Path:
     return path
 
 
-def fetch(tool: Tool) -> Path:
+@dataclass(frozen=True)
+class Suites:
+    """Suites of the machine's archive, each read once for all tools: that takes seconds."""
+
+    folder: Path
+    """Where; who made it removes it."""
+    read: dict[str, Path | FetchError] = field(default_factory=dict)
+
+    def folder_for(self, tool: Tool, suite: str) -> Path:
+        """Return a folder of the tool's own that `apt` works on. Raises ``FetchError``."""
+        if suite not in self.read:
+            try:
+                open_suite(self.folder / suite, machine_archive(), suite)
+                self.read[suite] = self.folder / suite
+            except FetchError as error:
+                self.read[suite] = error
+        if isinstance(opened := self.read[suite], FetchError):
+            raise opened
+        folder = self.folder / f"{suite}-{tool.name}"
+        (folder / "root").mkdir(parents=True)
+        for part in ("parts", "state", "cache"):
+            (folder / part).symlink_to(opened / part)
+        return folder
+
+
+def fetch(tool: Tool, suites: Suites) -> Path:
     """Return the program, putting it under ``.tools/`` where there is none. Raises ``FetchError``."""
     present = find(tool)
     if present is not None:
         return present
-    archive = machine_archive()
-    reasons = []
-    with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
-        for suite in (archive.suite,) if tool.own_suite else (*SUITES, archive.suite):
-            try:
-                return _fetch_from_suite(Path(folder) / suite, archive, suite, tool)
-            except FetchError as error:
-                reasons.append(f"{suite}: {error}")
+    own, reasons = machine_archive().suite, []
+    for suite in (own,) if tool.own_suite else (*SUITES, own):
+        try:
+            return _fetch_from_suite(suites.folder_for(tool, suite), suite, tool)
+        except FetchError as error:
+            reasons.append(f"{suite}: {error}")
     raise FetchError("; ".join(reasons))
 
 
-def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) -> Path:
-    open_suite(folder, archive, suite)
+def _fetch_from_suite(folder: Path, suite: str, tool: Tool) -> Path:
     unpack_packages(folder, tool.packages)
     program = folder / "root" / tool.inside
     if not program.exists():
@@ -190,11 +211,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="put programs under .tools/")
     fetching.add_argument("names", nargs="+", choices=sorted(ALL))
-    for name in parser.parse_args(arguments).names:
-        try:
-            print(f"{name}: {fetch(ALL[name])}")
-        except FetchError as error:
-            print(f"no {name}, so the tests that need it are skipped: {error}")
+    names = parser.parse_args(arguments).names
+    with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
+        suites = Suites(Path(folder))
+        for name in names:
+            try:
+                print(f"{name}: {fetch(ALL[name], suites)}")
+            except FetchError as error:
+                print(f"no {name}, so the tests that need it are skipped: {error}")
     return 0
 
 
