@@ -26,7 +26,7 @@ ARGS ?=
 # Folders and files that `test` leaves out: the gate has run those of the layout before.
 LEAVE_OUT ?=
 
-.PHONY: help setup proto etcd bindings haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
+.PHONY: help setup proto etcd bindings haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-tools chaos-subset seeds test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian 
 haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
 
+# All that the tests run with: one look at the archive's lists for six programs.
+test-tools: etcd s3
+	$(BIN)/python -m tests.debian_tools fetch haproxy docker-compose prometheus promtool iptables faketime
+
 compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch docker-compose prometheus promtool
 
@@ -117,15 +121,21 @@ unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a m
 
 # Most tests wait for something real to time out, so there are more workers than cores.
 ifeq ($(strip $(ARGS)),)
-test: etcd haproxy compose chaos-tools s3  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
+test: test-tools  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
 	-@$(BIN)/python -m tests.bindings
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12 $(LEAVE_OUT:%=--ignore=%)
-	$(BIN)/python -m tests.chaos --subset
-	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),250) --first $(FIRST)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line chaos-subset seeds
 else
 test: etcd
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# Two minutes of faults mostly wait. The seeds compute beside them with what they leave of one core.
+chaos-subset: $(PROTOS)
+	$(BIN)/python -m tests.chaos --subset
+
+seeds: $(PROTOS)
+	nice -n 19 $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),250) --first $(FIRST) --jobs 1
 
 test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
 	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
