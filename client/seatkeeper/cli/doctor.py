@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import RenderableType
-from rich.text import Text
 
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
@@ -17,6 +15,9 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit
 from seatkeeper.cli.render import show, table, words, write_json
 from seatkeeper.core.amounts import count
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
@@ -44,7 +45,7 @@ async def doctor(at: Connection) -> None:
         write_json(reported | {"findings": [asdict(finding) for finding in findings]})
     else:
         summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
-        show(_table(findings), Text(), words(summary))
+        show(_table(findings), words(""), words(summary))
     if problems:
         raise SystemExit(int(Exit.FAILED))
 

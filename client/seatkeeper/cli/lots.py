@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import Json, iso, say, table
@@ -23,6 +22,9 @@ from seatkeeper.core.lots import Lot, LotState, PoolLots
 from seatkeeper.core.rule_bursts import left, obstacle
 from seatkeeper.core.rule_text import rule_texts
 from seatkeeper.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LotOption = typer.Option(
     "--lot",

@@ -10,13 +10,10 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
@@ -28,6 +25,12 @@ from seatkeeper.core.lot_messages import decode_seats
 from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
+
+if TYPE_CHECKING:
+    # Loaded for what is laid out: most commands write a line, or JSON, and end.
+    from rich.console import Console, Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 PLAIN_WIDTH = 200
 """Columns where their number is unknown: a file, a pipe."""
@@ -68,11 +71,22 @@ def ask(question: str) -> None:
 
 def words(text: str) -> Text:
     """Return text to `show`, as it stands: no markup in it, and escaped as `say` does."""
+    from rich.text import Text
+
     return Text(printable(text, keep="\n"))
+
+
+def stacked(*shown: RenderableType) -> Group:
+    """Return what is shown below one another."""
+    from rich.console import Group
+
+    return Group(*shown)
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return where people read. Not wrapped where it goes to a file or a pipe."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     narrow = stream.isatty() or "COLUMNS" in os.environ
     return Console(
@@ -99,6 +113,9 @@ def show(*shown: RenderableType, aside: bool = False) -> None:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a table without lines; headings that begin with ``>`` are of numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         numeric = heading.startswith(">")
@@ -115,6 +132,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     """Return names and values, one pair a line."""
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.lots import now_millis
@@ -20,6 +19,9 @@ from seatkeeper.core.reservation_messages import decode_reservation, decode_wind
 from seatkeeper.core.reservation_text import schedule_text
 from seatkeeper.core.reservations import Window, WindowState
 from seatkeeper.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Reserve = typer.Option(
     "--reserve",

@@ -10,9 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.text import Text
 
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
@@ -27,6 +24,7 @@ from seatkeeper.cli.render import (
     report_json,
     say,
     show,
+    stacked,
     store_json,
     words,
     write_json,
@@ -41,6 +39,9 @@ from seatkeeper.cli.views import (
 )
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
@@ -82,12 +83,12 @@ class Overview:
         """Return it for people."""
         none_yet = words("no pool yet; `seatkeeper pool create NAME --seats N` makes one")
         parts: list[RenderableType] = [
-            *(reports_view(self.report.nodes), Text(), store_view(self.report.store)),
-            *(Text(), pools_table(self.pools) if self.pools else none_yet),
+            *(reports_view(self.report.nodes), words(""), store_view(self.report.store)),
+            *(words(""), pools_table(self.pools) if self.pools else none_yet),
         ]
         if self.agents:
-            parts += [Text(), agents_table(self.agents)]
-        return Group(*parts)
+            parts += [words(""), agents_table(self.agents)]
+        return stacked(*parts)
 
     def lines(self) -> list[str]:
         """Return it for a log: what is worth a line when it changes."""
@@ -108,7 +109,7 @@ class OnePool:
     def view(self) -> RenderableType:
         """Return it for people."""
         holders, waiters = grants_table(self.pool), queue_table(self.pool)
-        return Group(pools_table([self.pool]), Text(), holders, Text(), waiters)
+        return stacked(pools_table([self.pool]), words(""), holders, words(""), waiters)
 
     def lines(self) -> list[str]:
         """Return it for a log: what is worth a line when it changes."""
@@ -244,7 +245,9 @@ async def _watch(
 
     def view() -> RenderableType:
         # Made anew at each refresh, so that "held for" goes on while nothing changes.
-        return latest[-1].view() if latest else Text()
+        return latest[-1].view() if latest else words("")
+
+    from rich.live import Live
 
     with Live(get_renderable=view, console=out, refresh_per_second=2) as live:
         async for state in changes:

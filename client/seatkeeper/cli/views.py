@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-
-from rich.console import Group, RenderableType
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from seatkeeper.cli.attribution import attribution_columns
 from seatkeeper.cli.lent import lent_to
@@ -20,6 +18,7 @@ from seatkeeper.cli.render import (
     projects_json,
     seconds,
     since,
+    stacked,
     table,
     words,
 )
@@ -27,6 +26,9 @@ from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def nodes_table(nodes: Sequence[cluster_service_pb2.Node]) -> RenderableType:
@@ -58,7 +60,7 @@ def reports_view(nodes: Sequence[cluster_service_pb2.NodeReport]) -> RenderableT
         ),
         [_work_row(node.node_id, node.work) for node in nodes if not node.failure],
     )
-    return Group(members, Text(), work)
+    return stacked(members, words(""), work)
 
 
 def _work_row(node_id: str, work: cluster_service_pb2.NodeWork) -> Sequence[str]:
@@ -94,7 +96,7 @@ def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
         words(f"leases: {leases}; {quorum}{alarms}"),
     ]
     parts += [words(f"warning: {warning}") for warning in store.warnings]
-    return Group(*parts)
+    return stacked(*parts)
 
 
 def _role(member: cluster_service_pb2.StoreMember) -> str:
@@ -204,7 +206,7 @@ def projects_table(pool: pools_pb.Pool) -> RenderableType:
     )
     if not half_life:
         return projects
-    return Group(projects, words(f"half of what was used is forgotten in {span(half_life)}"))
+    return stacked(projects, words(f"half of what was used is forgotten in {span(half_life)}"))
 
 
 def rules_facts(rules: pools_pb.PoolRules) -> list[tuple[str, str]]:
@@ -335,4 +337,4 @@ def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTyp
             f"; {basis.holders_overdue} of {count(basis.holders, 'present holder')} held for "
             "longer than any of them"
         )
-    return Group(waiters, words(said))
+    return stacked(waiters, words(said))

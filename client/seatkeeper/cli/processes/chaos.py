@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from seatkeeper.cli.command import with_options
 from seatkeeper.cli.connection import Json, TlsCa, TlsCert, TlsKey, tls_of
@@ -177,7 +176,7 @@ def list_(json: Json = False) -> None:
         (name, f"{scenario.seconds:.0f} s", scenario.sentence)
         for name, scenario in scenarios.items()
     ]
-    show(table(("scenario", "takes", "what happens"), rows), Text())
+    show(table(("scenario", "takes", "what happens"), rows), words(""))
     show(table(("fault", "what it does"), list(faults.items())))
 
 
