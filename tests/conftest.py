@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import locale
 import logging
 import os
@@ -87,6 +88,7 @@ def logging_is_left_as_it_was() -> Iterator[None]:
     assert settings() == before, "a test changed what is logged in this process, and left it so"
 
 
+@functools.cache
 def slowness(path: Path) -> int:
     """Return when a file's turn comes: 0 is first."""
     folders = path.relative_to(TESTS).parts[:-1] if path.is_relative_to(TESTS) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ def relu() -> bytes:
     return model().SerializeToString()
 
 
+@cache
 def relu_chain(length: int) -> bytes:
     """A chain so long that compiling it recurses deeply, and takes the square of its length."""
     names = ["x", *(f"t{index}" for index in range(length - 1)), "y"]
