@@ -105,7 +105,7 @@ def in_process(
     """Run a command in this process: quicker, for what commands do, and for ways to be refused."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.object(sys, "stdin", io.StringIO(stdin or "")),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode()))),
         mock.patch.object(sys, "argv", ["seatkeeper", *arguments]),
         mock.patch.dict(os.environ, environment(**(environ or {})), clear=True),
         redirect_stdout(out),

@@ -58,20 +58,20 @@ def test_a_file_is_planned_applied_and_written_back(own: Cluster, write: Write) 
         "2 to create, 0 to change, 0 to delete, 0 unchanged",
     ]
     assert names(own) == []
-    own("pool", "plan", "-f", str(file), "--exit-code").check(Exit.DIFFERS)
+    own.here("pool", "plan", "-f", str(file), "--exit-code").check(Exit.DIFFERS)
 
-    applied = own("pool", "apply", "-f", str(file), "--reason", "first").check()
+    applied = own.here("pool", "apply", "-f", str(file), "--reason", "first").check()
     pools = own.client.pools.list()
     assert applied.out == planned.out + f"applied at revision {pools[0].revision}\n"
 
-    back = own("pool", "list", "--yaml").check().out
+    back = own.here("pool", "list", "--yaml").check().out
     assert back == (
         'version: 1\npools:\n  p:\n    seats: 4\n    description: "for CI"\n'
         '    projects:\n      "no": {guaranteed: 1}\n  q:\n    seats: 1\n'
     )
-    assert own("pool", "show", "q", "--yaml").check().out == HEAD + "  q:\n    seats: 1\n"
+    assert own.here("pool", "show", "q", "--yaml").check().out == HEAD + "  q:\n    seats: 1\n"
     for command in (["plan", "--exit-code"], ["apply"]):
-        again = own("pool", *command, "-f", "-", stdin=back).check()
+        again = own.here("pool", *command, "-f", "-", stdin=back).check()
         assert again.out == "0 to create, 0 to change, 0 to delete, 2 unchanged\n"
     assert own.client.pools.list() == pools
 
@@ -80,7 +80,7 @@ def test_programs_read_the_plan(own: Cluster) -> None:
     made = own.client.pools.create("p", seats=4)
     own.client.pools.create("left", seats=1)
     text = HEAD + "  p: {seats: 5}\n"
-    plan = own("pool", "plan", "-f", "-", "--json", stdin=text).check().json
+    plan = own.here("pool", "plan", "-f", "-", "--json", stdin=text).check().json
     assert plan["changes_anything"] is True
     assert [(each["name"], each["action"]) for each in plan["pools"]] == [
         ("p", "change"),
@@ -88,17 +88,18 @@ def test_programs_read_the_plan(own: Cluster) -> None:
     ]
     assert plan["pools"][0]["seen_revision"] == made.revision
     assert plan["pools"][0]["values"] == [{"field": "seats", "before": 4, "after": 5}]
-    done = own("pool", "apply", "-f", "-", "--json", stdin=text).check().json
+    done = own.here("pool", "apply", "-f", "-", "--json", stdin=text).check().json
     assert done["revision"] == own.look("p").revision
     assert (
-        own("pool", "apply", "-f", "-", "--json", stdin=text).check().json["revision"] is None
+        own.here("pool", "apply", "-f", "-", "--json", stdin=text).check().json["revision"]
+        is None
     )
 
 
 def test_pools_that_are_not_in_the_file_go_only_if_that_is_said(own: Cluster) -> None:
     own.client.pools.create("old", seats=1)
     text = HEAD + "  p: {seats: 1}\n"
-    done = own("pool", "apply", "-f", "-", stdin=text).check()
+    done = own.here("pool", "apply", "-f", "-", stdin=text).check()
     assert "not in the file, and left as it is: old" in done.out
     assert names(own) == ["old", "p"]
     with own.client.seat("old", project="cv", wait=5):
@@ -108,14 +109,14 @@ def test_pools_that_are_not_in_the_file_go_only_if_that_is_said(own: Cluster) ->
         refused.check(Exit.FAILED)
         assert "pool old cannot be deleted: it is in use: 1 seat held" in refused.err
         assert names(own) == ["old", "p"]
-    own("pool", "apply", "-f", "-", "--delete-missing", stdin=text).check()
+    own.here("pool", "apply", "-f", "-", "--delete-missing", stdin=text).check()
     assert names(own) == ["p"]
 
 
 def test_seats_below_what_is_held_are_said(own: Cluster) -> None:
     own.client.pools.create("p", seats=3)
     with own.client.seat("p", seats=3, project="cv", wait=5):
-        done = own("pool", "apply", "-f", "-", stdin=HEAD + "  p: {seats: 1}\n").check()
+        done = own.here("pool", "apply", "-f", "-", stdin=HEAD + "  p: {seats: 1}\n").check()
         assert "  ! 3 seats held: none is revoked" in done.out
         assert own.look("p").held == 3
 
@@ -128,7 +129,7 @@ def test_a_file_with_faults_is_refused_with_each_place(own: Cluster, write: Writ
         *faults, last = done.err.splitlines()
         assert [fault[:16] for fault in faults] == ["pools.yaml:4:14:", "pools.yaml:4:19:"]
         assert last == "seatkeeper: pools.yaml has 2 faults; nothing was changed"
-    said = own("pool", "apply", "-f", str(file), "--json").check(Exit.REFUSED)
+    said = own.here("pool", "apply", "-f", str(file), "--json").check(Exit.REFUSED)
     events = [json.loads(line) for line in said.err.splitlines()]
     assert [event["event"] for event in events] == ["fault", "fault", "failed"]
     assert (events[0]["file"], events[0]["line"], events[0]["column"]) == ("pools.yaml", 4, 14)
@@ -153,12 +154,14 @@ def test_what_is_no_file_of_pools(file: str, code: Exit, why: str, own: Cluster)
 def test_one_form_of_output_at_a_time(own: Cluster) -> None:
     done = own.here("pool", "list", "--yaml", "--json").check(Exit.USAGE)
     assert "--yaml and --json: give one of them" in done.err
-    assert own("pool", "list", "--yaml").check().out == "version: 1\npools: {}\n"
+    assert own.here("pool", "list", "--yaml").check().out == "version: 1\npools: {}\n"
 
 
 def test_a_reason_that_is_too_long_is_refused(own: Cluster) -> None:
     text = HEAD + "  p: {seats: 1}\n"
-    done = own("pool", "apply", "-f", "-", "--reason", "x" * 501, stdin=text).check(Exit.USAGE)
+    done = own.here("pool", "apply", "-f", "-", "--reason", "x" * 501, stdin=text).check(
+        Exit.USAGE
+    )
     assert "reason: has over 500 characters" in done.err
     assert names(own) == []
 
@@ -203,7 +206,7 @@ def test_what_a_terminal_cannot_show_is_escaped_and_read_back(own: Cluster) -> N
     made = own.client.pools.create("p", seats=1, description='größer "x" \\ 🎉')
     back = own("pool", "list", "--yaml", LC_ALL="C", PYTHONUTF8="0").check().out
     assert back.isascii()
-    own("pool", "plan", "-f", "-", "--exit-code", stdin=back).check()
+    own.here("pool", "plan", "-f", "-", "--exit-code", stdin=back).check()
     assert own.look("p").spec == made.spec
 
 
@@ -217,21 +220,21 @@ def test_what_an_open_window_keeps_is_not_taken_away_unless_forced(
 ) -> None:
     always = "ci: {seats: 1, for: {projects: [ci]}, when: daily, at: 00:00-00:00}"
     kept = write("kept.yaml", f"{HEAD}  p: {{seats: 2, reservations: {{{always}}}}}\n")
-    own("pool", "apply", "-f", str(kept)).check()
+    own.here("pool", "apply", "-f", str(kept)).check()
     gone = str(write("gone.yaml", f"{HEAD}  p: {{seats: 2}}\n"))
-    planned = own("pool", "plan", "-f", gone).check()
+    planned = own.here("pool", "plan", "-f", gone).check()
     assert "! breaks a promise: reservation ci: its window is open until" in planned.out
-    refused = own("pool", "apply", "-f", gone).check(Exit.FAILED)
+    refused = own.here("pool", "apply", "-f", gone).check(Exit.FAILED)
     assert "nothing was applied; wait, or give --force" in refused.err
-    listed = own("pool", "plan", "-f", gone, "--json").check().json
+    listed = own.here("pool", "plan", "-f", gone, "--json").check().json
     assert len(listed["pools"][0]["breaks"]) == 1
     (pool,) = own.client.pools.list()
     assert len(pool.spec.policy.reservations) == 1
     edit = ("pool", "edit", "p", "--yes")
     editor = {"EDITOR": f"cp {gone}"}
-    assert "--force" in own(*edit, **editor).check(Exit.FAILED).err
-    own(*edit, "--force", **editor).check()
+    assert "--force" in own.here(*edit, **editor).check(Exit.FAILED).err
+    own.here(*edit, "--force", **editor).check()
     (pool,) = own.client.pools.list()
     assert not pool.spec.policy.reservations
-    own("pool", "apply", "-f", str(kept)).check()
-    own("pool", "apply", "-f", gone, "--force", "--reason", "they agreed").check()
+    own.here("pool", "apply", "-f", str(kept)).check()
+    own.here("pool", "apply", "-f", gone, "--force", "--reason", "they agreed").check()
