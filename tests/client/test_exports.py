@@ -32,7 +32,7 @@ def test_what_is_about_builds_is_loaded_when_it_is_used() -> None:
     )
     assert done.stdout == "False\n"
     with pytest.raises(AttributeError, match="no attribute 'NoSuch'"):
-        public.NoSuch  # noqa: B018
+        public.NoSuch  # noqa: B018  # it is looked up
 
 
 def test_every_error_is_offered() -> None:

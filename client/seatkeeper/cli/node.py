@@ -13,8 +13,9 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import node_json, say, show, write_json
+from seatkeeper.cli.render import Json, iso, say, show, write_json
 from seatkeeper.cli.views import nodes_table
+from seatkeeper.v1 import cluster_service_pb2
 
 GONE_POLL_SECONDS = 0.2
 
@@ -33,7 +34,7 @@ async def list_nodes(at: Connection) -> None:
     async with at.client() as client:
         nodes = await client.cluster.nodes()
     if at.json:
-        write_json({"nodes": [node_json(node) for node in nodes]})
+        write_json({"nodes": [_node_json(node) for node in nodes]})
     else:
         show(nodes_table(nodes))
 
@@ -78,3 +79,12 @@ async def _until_gone(at: Connection, addresses: dict[str, str], node_id: str) -
             if node_id not in {node.node_id for node in nodes}:
                 return
             await asyncio.sleep(GONE_POLL_SECONDS)
+
+
+def _node_json(node: cluster_service_pb2.Node) -> Json:
+    return {
+        "node_id": node.node_id,
+        "address": node.address,
+        "version": node.version,
+        "started_at": iso(node.started_at),
+    }

@@ -11,9 +11,10 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import facts, reason_json, say, show, ticket_json, write_json
+from seatkeeper.cli.render import Json, facts, say, show, ticket_json, write_json
 from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ReasonOption, ticket_facts
 from seatkeeper.cli.views import queue_table
+from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
 app = typer.Typer(
     help="The requests that wait for a pool: list them, see why one waits, move one, take one out.",
@@ -95,7 +96,7 @@ async def why(at: Connection, pool: PoolArgument, request: Ticket) -> None:
         found = await client.pools.explain(pool, request)
     ticket, reason = found.ticket, found.reason
     if at.json:
-        write_json({"pool": pool, **reason_json(reason), "request": ticket_json(ticket)})
+        write_json({"pool": pool, **_reason_json(reason), "request": ticket_json(ticket)})
         return
     place = f", at position {ticket.position}" if ticket.position else ""
     say(f"request {request} of {ticket.holder} waits for {pool}{place}")
@@ -156,3 +157,14 @@ async def remove(
         write_json({"removed": request, "pool": pool, "holder": ticket.holder})
     else:
         say(f"request {request} of {ticket.holder} waits for {pool} no more")
+
+
+def _reason_json(reason: pools_pb.WaitReason) -> Json:
+    return {
+        "rule": reason.rule,
+        "message": reason.message,
+        "ahead": [
+            {"rule": each.rule, "requests": each.requests, "seats": each.seats}
+            for each in reason.ahead
+        ],
+    }

@@ -169,16 +169,6 @@ def seconds(length: Duration) -> float:
     return length.ToTimedelta().total_seconds()
 
 
-def node_json(node: cluster_service_pb2.Node) -> Json:
-    """Return a node for programs."""
-    return {
-        "node_id": node.node_id,
-        "address": node.address,
-        "version": node.version,
-        "started_at": iso(node.started_at),
-    }
-
-
 def report_json(node: cluster_service_pb2.NodeReport) -> Json:
     """Return what a node says of itself, for programs."""
     if node.failure:
@@ -524,18 +514,6 @@ def _moved_json(ticket: pools_pb.QueuedTicket) -> Json | None:
     if not ticket.HasField("moved"):
         return None
     return {"reason": ticket.moved.reason, "moved_at": iso(ticket.moved.moved_at)}
-
-
-def reason_json(reason: pools_pb.WaitReason) -> Json:
-    """Return why a request waits, for programs."""
-    return {
-        "rule": reason.rule,
-        "message": reason.message,
-        "ahead": [
-            {"rule": each.rule, "requests": each.requests, "seats": each.seats}
-            for each in reason.ahead
-        ],
-    }
 
 
 def _between_json(ticket: pools_pb.QueuedTicket) -> list[float] | None:

@@ -54,7 +54,7 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 if TYPE_CHECKING:
     # What builds need is imported by the first one: it is a sixth of all that a client loads.
     from seatkeeper.client.builds.agents import AsyncAgent
-    from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
+    from seatkeeper.client.builds.builds import AsyncBuilds, BuiltEngine, PulledEngine
     from seatkeeper.client.builds.bundle import WeightsFile
     from seatkeeper.client.builds.model import Model
     from seatkeeper.client.builds.output import Output
@@ -267,9 +267,7 @@ class AsyncSeatClient(TakesAgain):
         that seat, as for `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
-        from seatkeeper.client.builds.builds import ANY_POOL, AsyncBuilds, BuildRequest
-        from seatkeeper.client.builds.bundle import weights_of
-        from seatkeeper.client.builds.model import Model
+        from seatkeeper.client.builds.builds import ANY_POOL, BuildRequest
         from seatkeeper.client.builds.sample_files import sample_files_of
 
         refuse_others(RequestTerms, terms)
@@ -277,12 +275,10 @@ class AsyncSeatClient(TakesAgain):
         if model_name is not None:
             model_name = sendable("model_name", model_name)
         seat = SeatRequest.of(pool or ANY_POOL, token=True, **terms)
-        read = await asyncio.to_thread(Model.read, model, model_name)
-        weights = await asyncio.to_thread(weights_of, read)
-        place = None if to is None else await asyncio.to_thread(_place, to, read, weights)
-        builds = AsyncBuilds(self)
+        read, weights, place = await asyncio.to_thread(_read, model, model_name, to)
         files = await asyncio.to_thread(sample_files_of, options, sample_files)
         request = BuildRequest(options, pool, seat, on_progress, files, weights)
+        builds = _builds(self)
         built = await builds.build(read, request)
         if place is not None:
             await builds.fetch(built.key, place)
@@ -298,11 +294,8 @@ class AsyncSeatClient(TakesAgain):
         Raises `InvalidArgument` before anything is asked when ``to`` cannot be written to,
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        from seatkeeper.client.builds.builds import AsyncBuilds
-        from seatkeeper.client.builds.output import Output
-
         key = sendable("key", key)
-        return await AsyncBuilds(self).fetch(key, await asyncio.to_thread(Output.at, to))
+        return await _builds(self).fetch(key, await asyncio.to_thread(_output, to))
 
     async def pull(self, key: str, to: str | os.PathLike[str]) -> PulledEngine:
         """Fetch a published engine as `fetch` does, and resume what was cut off before.
@@ -310,11 +303,8 @@ class AsyncSeatClient(TakesAgain):
         What has arrived lies beside ``to`` until it is whole; nothing is transferred when ``to`` is the
         engine already. Raises as `fetch` does, and `InUse` while another program pulls it.
         """
-        from seatkeeper.client.builds.builds import AsyncBuilds
-        from seatkeeper.client.builds.output import Output
-
         key = sendable("key", key)
-        return await AsyncBuilds(self).pull(key, await asyncio.to_thread(Output.at, to))
+        return await _builds(self).pull(key, await asyncio.to_thread(_output, to))
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
@@ -378,10 +368,35 @@ class AsyncSeatClient(TakesAgain):
         return self._lingering.give_back(held)
 
 
-def _place(to: str | os.PathLike[str], model: Model, weights: Sequence[WeightsFile]) -> Output:
-    from seatkeeper.client.builds.output import Output, check_apart
+def _builds(client: AsyncSeatClient) -> AsyncBuilds:
+    from seatkeeper.client.builds.builds import AsyncBuilds
 
-    place = Output.at(to)
+    return AsyncBuilds(client)
+
+
+def _output(to: str | os.PathLike[str]) -> Output:
+    from seatkeeper.client.builds.output import Output
+
+    return Output.at(to)
+
+
+def _read(
+    model: str | os.PathLike[str] | bytes,
+    model_name: str | None,
+    to: str | os.PathLike[str] | None,
+) -> tuple[Model, Sequence[WeightsFile], Output | None]:
+    from seatkeeper.client.builds.bundle import weights_of
+    from seatkeeper.client.builds.model import Model
+
+    read = Model.read(model, model_name)
+    weights = weights_of(read)
+    return read, weights, None if to is None else _place(to, read, weights)
+
+
+def _place(to: str | os.PathLike[str], model: Model, weights: Sequence[WeightsFile]) -> Output:
+    from seatkeeper.client.builds.output import check_apart
+
+    place = _output(to)
     if isinstance(model.source, Path):
         check_apart({"to": place}, {"model": model.source})
     for file in weights:
