@@ -232,7 +232,7 @@ async def test_a_pool_in_use_is_not_deleted_and_nothing_else_is_done(
     await services.acquire(await services.session(), 1)
     failure = await refused(apply(services, to(spec("new", 1)), goes(POOL, pool.revision)))
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "1 seats held" in failure.message
+    assert "1 seat held" in failure.message
     assert list(await listed(services)) == [POOL]
 
 

@@ -229,7 +229,7 @@ async def test_a_pool_in_use_is_not_deleted(services: Services) -> None:
     failure = await refused(delete(services))
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "1 seats held" in failure.message
+    assert "1 seat held" in failure.message
     await services.release(who, 1)
     await delete(services)
     assert (await refused(services.look())).code is NOT_FOUND
