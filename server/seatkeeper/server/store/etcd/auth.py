@@ -1,8 +1,10 @@
 """The token that etcd wants with every call, where it has users.
 
 A token ends: unused for ``--auth-token-ttl``, when a member restarts, when an administrator
-changes a user. Every caller may find that out at the same moment; one of them fetches a new one
-and the others use it.
+changes a user. Every caller may find that out at the same moment; one of them has a new one fetched
+and the others use it. A login goes on when no caller waits for it any more: etcd, which works 0.1 s
+for each, does not stop either. On a machine that is too busy to log one in before a call's deadline,
+calls that each began anew would keep it so, and no token would ever come.
 
 Some ends are silent. A token names the log index that it was made at, and a member that is not
 there yet keeps every call with it waiting. That member has been restored from a snapshot: its log
@@ -13,6 +15,7 @@ doubted, and replaced when no call was answered between two doubts.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -30,6 +33,8 @@ _NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 LEADER_WANTED = ("hasleader", "true")
 DOUBTS_MAX = 2
 """Unanswered calls in a row after which a new token is fetched. A login costs etcd 0.1 s of work."""
+LOGIN_SECONDS_MAX = 5.0
+"""How long a member has to answer a login, also when no caller waits so long; then it is asked anew."""
 
 
 class Credentials:
@@ -41,7 +46,8 @@ class Credentials:
     def __init__(self, config: EtcdConfig) -> None:
         self._username = config.username
         self._password = config.password
-        self._fetching = asyncio.Lock()
+        self._logins: dict[Endpoint, asyncio.Task[grpc.aio.Metadata]] = {}
+        """At most one for each member."""
         self.metadata = None if config.username else grpc.aio.Metadata(LEADER_WANTED)
         self._doubts = 0
 
@@ -62,13 +68,17 @@ class Credentials:
         Asks ``endpoint``, which is then sure to know the token. Raises ``StoreRefused`` for a
         wrong password, ``StoreUnavailable`` when there is no answer before ``deadline``.
         """
-        loop = asyncio.get_running_loop()
+        if self.metadata is instead_of:
+            self.metadata = None
+        if self.metadata is not None:
+            return self.metadata
+        if (login := self._logins.get(endpoint)) is None:
+            login = asyncio.get_running_loop().create_task(self._log_in(endpoint))
+            self._logins[endpoint] = login
+            login.add_done_callback(partial(self._end_login, endpoint))
         try:
-            async with asyncio.timeout_at(deadline), self._fetching:
-                if self.metadata is None or self.metadata is instead_of:
-                    self.metadata = None
-                    self.metadata = await self._authenticate(endpoint, deadline - loop.time())
-                return self.metadata
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(login)
         except TimeoutError:
             raise StoreUnavailable(f"{endpoint.address}: no token in time") from None
 
@@ -89,6 +99,17 @@ class Credentials:
         if self._doubts >= DOUBTS_MAX:
             self._doubts = 0
             self.drop(metadata)
+
+    async def _log_in(self, endpoint: Endpoint) -> grpc.aio.Metadata:
+        found = await self._authenticate(endpoint, LOGIN_SECONDS_MAX)
+        if self.metadata is None:  # else another member has answered meanwhile
+            self.metadata = found
+        return self.metadata
+
+    def _end_login(self, endpoint: Endpoint, login: asyncio.Task[grpc.aio.Metadata]) -> None:
+        del self._logins[endpoint]
+        if not login.cancelled():
+            login.exception()  # it is reported to those who wait, if there are any
 
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> grpc.aio.Metadata:
         request = pb.AuthenticateRequest(name=self._username, password=self._password)
