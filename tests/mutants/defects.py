@@ -1010,9 +1010,23 @@ DEFECTS = (
     Defect(
         "a slower clock opens a window again",
         "core/seatkeeper/core/reservations.py",
-        "        span = following(reservation.when, window.begins if window else None, now)\n",
-        "        span = following(reservation.when, None, now)\n",
+        "    span = following(reservation.when, after, max(now, before.ends))\n",
+        "    span = following(reservation.when, None, now)\n",
         tests=("tests/unit/core/test_reservations.py",),
+    ),
+    Defect(
+        "a node with other data of time zones opens the window of a day again",
+        "core/seatkeeper/core/reservations.py",
+        "    after = before.begins + SAME_DAY_MILLIS\n",
+        "    after = before.begins\n",
+        tests=("tests/unit/service/test_time_zone_data.py",),
+    ),
+    Defect(
+        "a login that its caller no longer waits for is begun anew",
+        f"{SERVER}/store/etcd/auth.py",
+        "                return await asyncio.shield(login)\n",
+        "                return await login\n",
+        tests=("tests/contract/test_etcd_slow_logins.py",),
     ),
     Defect(
         "seats that a window keeps are granted to others",

@@ -20,6 +20,9 @@ RESERVATIONS_MAX = 16
 """Reservations of one pool."""
 DAY_MINUTES = 24 * 60
 LENGTH_DAYS_MAX = 31
+SAME_DAY_MILLIS = 12 * 3_600_000
+"""Windows of a schedule begin on different days, at one time of the wall clocks. So two beginnings are
+further apart than this, and those that data of time zones disagree about are nearer."""
 HEEDED_MILLIS = 60_000
 """A holder learns of a reclaim within its ttl; one whose ttl is longer may be late by the rest."""
 WARNED_SECONDS = 3600
@@ -174,13 +177,31 @@ def _step(
     reservation: Reservation, window: Window | None, now: int, following: Following
 ) -> Window | None:
     if window is None or window.state is WindowState.CLOSED:
-        span = following(reservation.when, window.begins if window else None, now)
-        return None if span is None else Window(reservation.name, *span)
+        return upcoming(reservation, window, now, following)
     if window.ends <= now:
         return replace(window, state=WindowState.CLOSED, closed_at=now)
     if window.state is WindowState.PLANNED and window.begins - reservation.early <= now:
         return replace(window, state=WindowState.OPEN, opened_at=now)
     return None
+
+
+def upcoming(
+    reservation: Reservation, before: Window | None, now: int, following: Following
+) -> Window | None:
+    """Return the window that is to be planned after ``before``, which is closed; None: there is none.
+
+    The data of time zones may have changed since ``before`` was written, or be others on another node.
+    So what begins soon after it began is the window of the same day, which is not opened a second time;
+    and one that by now would have begun before that one ended, begins with its end.
+    """
+    if before is None:
+        span = following(reservation.when, None, now)
+        return None if span is None else Window(reservation.name, *span)
+    after = before.begins + SAME_DAY_MILLIS
+    span = following(reservation.when, after, max(now, before.ends))
+    if span is None:
+        return None
+    return Window(reservation.name, max(span[0], before.ends), span[1])
 
 
 def next_move(windows: PoolWindows, reservations: Iterable[Reservation] = ()) -> int | None:

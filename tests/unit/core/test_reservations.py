@@ -27,13 +27,15 @@ from seatkeeper.core.reservations import (
 
 EVERY = Schedule("FREQ=DAILY", opens=0, closes=30)
 CI = Reservation("ci", 2, Who(projects=("ci",)), EVERY)
-PERIOD, LENGTH = 100, 30
+T = 864_000
+"""A hundredth of a day."""
+PERIOD, LENGTH = 100 * T, 30 * T
 RANK = {state: rank for rank, state in enumerate(WindowState)}
 NOW = 1_700_000_000_000
 
 
 def following(when: Schedule, after: int | None, now: int) -> Span | None:
-    """A window every hundred, of thirty."""
+    """A window every day, of a third of it."""
     begins = max(0, now - LENGTH + 1 + PERIOD - 1) // PERIOD * PERIOD
     if after is not None and begins <= after:
         begins = after // PERIOD * PERIOD + PERIOD
@@ -45,34 +47,34 @@ def never(when: Schedule, after: int | None, now: int) -> Span | None:
 
 
 def states(windows: PoolWindows) -> list[tuple[int, WindowState]]:
-    return [(each.begins, each.state) for each in windows.windows]
+    return [(each.begins // T, each.state) for each in windows.windows]
 
 
 def test_a_window_is_planned_opened_and_closed_and_the_next_one_follows_at_once() -> None:
-    windows, moves = advanced([CI], NO_WINDOWS, 50, following)
+    windows, moves = advanced([CI], NO_WINDOWS, 50 * T, following)
     assert states(windows) == [(100, WindowState.PLANNED)]
-    assert next_move(windows) == 100
-    assert advanced([CI], windows, 99, following) == (windows, ())
-    windows, moves = advanced([CI], windows, 100, following)
+    assert next_move(windows) == 100 * T
+    assert advanced([CI], windows, 99 * T, following) == (windows, ())
+    windows, moves = advanced([CI], windows, 100 * T, following)
     assert states(windows) == [(100, WindowState.OPEN)]
-    assert (windows.windows[0].opened_at, next_move(windows)) == (100, 130)
+    assert (windows.windows[0].opened_at, next_move(windows)) == (100 * T, 130 * T)
     assert [*windows.open] == ["ci"]
-    windows, moves = advanced([CI], windows, 131, following)
+    windows, moves = advanced([CI], windows, 131 * T, following)
     assert states(windows) == [(200, WindowState.PLANNED)]
     assert [move.window.state for move in moves] == [WindowState.CLOSED, WindowState.PLANNED]
-    assert moves[0].window.closed_at == 131
+    assert moves[0].window.closed_at == 131 * T
 
 
 def test_one_that_is_within_its_time_when_it_is_made_opens_at_once() -> None:
-    windows, moves = advanced([CI], NO_WINDOWS, 110, following)
+    windows, moves = advanced([CI], NO_WINDOWS, 110 * T, following)
     assert states(windows) == [(100, WindowState.OPEN)]
     assert [move.window.state for move in moves] == [WindowState.PLANNED, WindowState.OPEN]
 
 
 def test_one_that_went_by_unseen_closes_without_having_been_open() -> None:
-    planned = PoolWindows((Window("ci", 100, 130),))
-    windows, moves = advanced([CI], planned, 610, following)
-    assert [(move.window.begins, move.window.state) for move in moves] == [
+    planned = PoolWindows((Window("ci", 100 * T, 130 * T),))
+    windows, moves = advanced([CI], planned, 610 * T, following)
+    assert [(move.window.begins // T, move.window.state) for move in moves] == [
         (100, WindowState.CLOSED),
         (600, WindowState.PLANNED),
         (600, WindowState.OPEN),
@@ -83,21 +85,21 @@ def test_one_that_went_by_unseen_closes_without_having_been_open() -> None:
 
 def test_where_no_other_is_known_it_stays_closed_and_the_first_who_knows_plans_it() -> None:
     """The zone is unknown to one node: it opens and closes what another has planned."""
-    planned = PoolWindows((Window("ci", 100, 130),))
-    is_open, _ = advanced([CI], planned, 100, never)
-    closed, _ = advanced([CI], is_open, 130, never)
+    planned = PoolWindows((Window("ci", 100 * T, 130 * T),))
+    is_open, _ = advanced([CI], planned, 100 * T, never)
+    closed, _ = advanced([CI], is_open, 130 * T, never)
     assert states(closed) == [(100, WindowState.CLOSED)]
     assert next_move(closed) is None
     assert unplanned([CI], closed) == [(CI, closed.windows[0])]
-    assert advanced([CI], closed, 900, never) == (closed, ())
+    assert advanced([CI], closed, 900 * T, never) == (closed, ())
     # By a clock that is behind: the next one all the same, never the same again.
-    windows, _ = advanced([CI], closed, 20, following)
+    windows, _ = advanced([CI], closed, 20 * T, following)
     assert states(windows) == [(200, WindowState.PLANNED)]
     assert unplanned([CI], windows) == []
 
 
 @settings(max_examples=300)
-@given(st.lists(st.integers(0, 2_000), min_size=1, max_size=20))
+@given(st.lists(st.integers(0, 2_000).map(lambda at: at * T), min_size=1, max_size=20))
 def test_whatever_clocks_say_a_window_moves_one_way_and_never_opens_twice(
     clocks: list[int],
 ) -> None:

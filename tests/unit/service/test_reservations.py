@@ -34,6 +34,7 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 
 ABORTED, INVALID = grpc.StatusCode.ABORTED, grpc.StatusCode.INVALID_ARGUMENT
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
+DAY = 24 * 3_600_000
 OPENS = (NOW // 60_000 + 1) % 1440
 """The minute of the day that begins next, in 40 s."""
 UNTIL = timedelta(seconds=40)
@@ -363,7 +364,7 @@ async def test_a_node_that_does_not_know_the_zone_opens_closes_and_leaves_the_ne
     monkeypatch.setattr(recurrence, "following", known)
     await write_due(store, KEYS, clock, POOL)
     planned = await in_it(store)
-    assert (planned.state, planned.begins) == (WindowState.OPEN, NOW + 40_000)
+    assert (planned.state, planned.begins) == (WindowState.PLANNED, NOW + DAY + 40_000)
 
 
 @pytest.mark.parametrize(

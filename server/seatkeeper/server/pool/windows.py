@@ -19,6 +19,7 @@ from seatkeeper.core.pool_rules import finder
 from seatkeeper.core.reservations import (
     NO_WINDOWS,
     WARNED_SECONDS,
+    Following,
     PoolWindows,
     Reservation,
     Schedule,
@@ -29,6 +30,7 @@ from seatkeeper.core.reservations import (
     next_move,
     succeeding,
     unplanned,
+    upcoming,
 )
 from seatkeeper.server.domain import Grant, Instant, PoolSpec, PoolState
 from seatkeeper.server.domain.clock import Clock
@@ -61,8 +63,7 @@ def next_due(spec: PoolSpec, now: Instant) -> int | None:
     if not spec.policy.reservations:
         return None
     for reservation, before in unplanned(spec.policy.reservations, spec.windows):
-        after = before.begins if before is not None else None
-        if _following(reservation.when, after, now, spec.name) is not None:
+        if upcoming(reservation, before, now, _finder(spec.name)) is not None:
             return now
     return next_move(spec.windows, spec.policy.reservations)
 
@@ -189,17 +190,17 @@ def _is_enough(
 
 
 def _advanced(spec: PoolSpec, now: Instant) -> tuple[PoolWindows, tuple[WindowMove, ...]]:
-    def following(when: Schedule, after: int | None, at: int) -> Span | None:
-        return _following(when, after, at, spec.name)
-
-    return advanced(spec.policy.reservations, spec.windows, now, following)
+    return advanced(spec.policy.reservations, spec.windows, now, _finder(spec.name))
 
 
-def _following(when: Schedule, after: int | None, now: int, pool: str) -> Span | None:
-    try:
-        return recurrence.following(when, after, now)
-    except recurrence.ScheduleFault as error:
-        # Stored by a node that reads it: a newer one, or one with newer data of time zones.
-        about = {"pool": pool, "zone": when.zone, "rule": when.rule, "error": str(error)}
-        events.happened("reservation_not_planned", logging.WARNING, **about)
-        return None
+def _finder(pool: str) -> Following:
+    def following(when: Schedule, after: int | None, now: int) -> Span | None:
+        try:
+            return recurrence.following(when, after, now)
+        except recurrence.ScheduleFault as error:
+            # Stored by a node that reads it: a newer one, or one with newer data of time zones.
+            about = {"pool": pool, "zone": when.zone, "rule": when.rule, "error": str(error)}
+            events.happened("reservation_not_planned", logging.WARNING, **about)
+            return None
+
+    return following
