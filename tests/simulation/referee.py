@@ -14,8 +14,7 @@ from tests.simulation.administrators import (
     check_acts,
     taken_by_force,
 )
-from tests.simulation.borrowers import Borrower, check_borrowed
-from tests.simulation.callbacks import check_notices
+from tests.simulation.borrowers import check_borrowed
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.holds import check_holds
@@ -39,6 +38,7 @@ from seatkeeper.oracle.checker import (
 )
 from seatkeeper.oracle.history import FaultKind
 from seatkeeper.oracle.lots import check_lots, unwritten
+from seatkeeper.oracle.notices import check_notices
 from seatkeeper.oracle.record import Believed
 from seatkeeper.oracle.stays import check_stays
 from seatkeeper.oracle.windows import check_windows, unwritten_windows
@@ -114,8 +114,7 @@ class Referee:
         self._believed += [belief.believed for belief in self._user_record.beliefs]
         are_clocks_right = not any("jump_clock" in each for each in self._faults.injected)
         if are_clocks_right:  # else a machine's day may be another than a node's
-            machines = (user for user in self._faults.users if isinstance(user, Borrower))
-            self._believed += [each for machine in machines for each in machine.believed]
+            self._believed += self._user_record.borrowed
         found = lives(store.changes, store.changed_at, KEYS.prefix)
         taken = taken_by_force(store.changes, store.changed_at)
         believed = as_far_as_promised(self._believed, taken)
@@ -154,7 +153,7 @@ class Referee:
         ]
         acts = [act for user in administrators for act in user.acts]
         reported += check_acts(store.changes, store.changed_at, acts)
-        reported += check_notices(store.changes, store.changed_at)
+        reported += check_notices(store.changes, store.changed_at, prefix=KEYS.prefix)
         reported += check_borrowed(
             store.changes, store.changed_at, are_clocks_right=are_clocks_right
         )

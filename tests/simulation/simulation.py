@@ -31,7 +31,6 @@ from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.counting import change_counting, counting_of, name_classes
 from tests.simulation.faults import Faults
 from tests.simulation.gangers import gangers
-from tests.simulation.hoarders import Hoarder
 from tests.simulation.holds import drawn_hold, holds_of
 from tests.simulation.lots import lots_of
 from tests.simulation.movers import movers
@@ -41,6 +40,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.windows import with_reservations
 from tests.simulation.world import World
 
+from seatkeeper.chaos.policy_users import Hoarder
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
 from seatkeeper.oracle.alternatives import count_alternatives
 from seatkeeper.oracle.bursts import count_lots

@@ -25,9 +25,7 @@ def with_reservations(
 ) -> Callable[[int], PoolPolicy]:
     """Return what draws the policies of a seed's pools, with reservations in some seeds.
 
-    Draws of its own, so that what happens in seeds without them stays as it is. Those that call back
-    are of pools without overtaking: their windows are open from the beginning, and in such a pool the
-    checker and the policy do not count the same seats as overtaken by one who has some kept.
+    Draws of its own, so that what happens in seeds without them stays as it is.
     """
     own = random.Random(f"reservations of {seed}")
     if own.random() >= WINDOWS_SHARE:
@@ -40,7 +38,7 @@ def with_reservations(
         found = drawn_reservations(own, seats, projects=bool(policy.projects))
         calling = tuple(
             replace(each, notice=notices.randint(1_000, 3_000))
-            if notices.random() < CALLING_SHARE and policy.overtaking is None
+            if notices.random() < CALLING_SHARE
             else each
             for each in found
         )

@@ -109,6 +109,8 @@ class Habits:
     waits: Sequence[float] = (0.0, 0.5, 3.0, 10.0, 10.0)
     """Seconds that a request may wait."""
     ttls: Sequence[float] = (3.0, 5.0, 8.0)
+    wait_max: float = 60.0
+    """Seconds that one waits who wants many seats, or for long, at most."""
     time_limit: float = 8.0
     """Seconds beyond its wait after which an unanswered request is given up."""
     give_up: float = 0.1
@@ -159,6 +161,12 @@ class UserRecord(Record):
     """What users received, and what they believe in now."""
 
     beliefs: list[Belief] = field(default_factory=list)
+    borrowed: list[Believed] = field(default_factory=list)
+    """What machines count on until a day, whether they are switched on or not."""
+
+    def count_on(self, borrowed: Believed) -> None:
+        """Record what a machine has borrowed."""
+        self.borrowed.append(borrowed)
 
     def look(self) -> list[Belief]:
         """Look at all beliefs; forget those that are over, and return them."""

@@ -525,7 +525,7 @@ class _PoolLedger:
                 continue
             if _is_limited(grant, self._waiting[passed], self._held_back.get(passed, ())):
                 continue
-            if self._kept.spares(grant, self._waiting[passed]):
+            if self._kept.spared(grant, self._waiting[passed]) == grant.seats:
                 continue
             if not self._may_overtake(grant, self._waiting[passed]):
                 message = (
@@ -539,11 +539,11 @@ class _PoolLedger:
         overtaken = self._overtaken.get(passed.grant_id, 0) + grant.seats
         self._overtaken[passed.grant_id] = overtaken
         waited = grant.granted_at_millis - passed.queued_at_millis
-        return (
-            overtaken <= self._overtaking.seats
-            and waited < self._overtaking.within_millis
-            and grant.seats < passed.seats
+        in_bounds = (
+            overtaken <= self._overtaking.seats and waited < self._overtaking.within_millis
         )
+        # One that does not fit is passed by fewer seats, but for those that are kept for these.
+        return in_bounds and grant.seats - self._kept.spared(grant, passed) < passed.seats
 
     def _is_held_back(self, turn: _Turn) -> bool:
         """Return whether a ticket goes with others, or waits for another's work that could be known.

@@ -163,15 +163,15 @@ class KeptSeats:
                 )
             there.append(grant)
 
-    def spares(self, grant: StoredGrant, passed: StoredTicket) -> bool:
-        """Return whether a grant took only what was kept for it, and not for one that it passed."""
+    def spared(self, grant: StoredGrant, passed: StoredTicket) -> int:
+        """Return how many seats of a grant were kept for it, and not for one that it passed."""
         left = self.left_before.get(grant.grant_id, {})
         spared = sum(
             min(grant.seats, seats)
             for name, seats in left.items()
             if self.reserved[name].is_for(grant) and not self.reserved[name].is_for(passed)
         )
-        return spared >= grant.seats
+        return min(grant.seats, spared)
 
 
 def check_windows(

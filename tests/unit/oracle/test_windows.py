@@ -13,6 +13,7 @@ from seatkeeper.core.counting import Counting
 from seatkeeper.core.lot_use import LotMarks, LotSeats
 from seatkeeper.core.lots import Lot, LotState, PoolLots
 from seatkeeper.core.pool_rules import HolderGroup, PoolRules, Who
+from seatkeeper.core.projects import Overtaking
 from seatkeeper.core.reservations import (
     PoolWindows,
     Reservation,
@@ -39,6 +40,7 @@ from seatkeeper.server.store import Change, Entry, records
 CI = Reservation(
     "ci", 2, Who(projects=("c*",), groups=("ops",)), Schedule("FREQ=DAILY", opens=0, closes=60)
 )
+RULES = PoolRules((HolderGroup("ops", ("op-*",)),))
 PLANNED = Window("ci", NOW, NOW + 1000)
 OPEN = Window("ci", NOW, NOW + 1000, WindowState.OPEN, NOW)
 CLOSED = Window("ci", NOW, NOW + 1000, WindowState.CLOSED, NOW, NOW + 1000)
@@ -51,8 +53,7 @@ def stored(key: str, value: bytes) -> Change:
 
 
 def spec(*windows: Window, seats: int = 3, reservation: Reservation = CI) -> Change:
-    rules = PoolRules((HolderGroup("ops", ("op-*",)),))
-    policy = PoolPolicy(rules=rules, reservations=(reservation,))
+    policy = PoolPolicy(rules=RULES, reservations=(reservation,))
     value = PoolSpec(POOL, seats, policy=policy, windows=PoolWindows(windows))
     return stored(KEYS.pool(POOL), records.encode_spec(value))
 
@@ -195,6 +196,24 @@ def test_who_takes_what_is_kept_for_it_passes_others_and_no_further() -> None:
     assert kinds([spec(OPEN)], waiting, granted(g(2))) == [FaultKind.ORDER]
     own = queued(t(1, "cv", 3))
     assert kinds([spec(OPEN)], own, granted(g(2, "cv"))) == [FaultKind.ORDER]
+
+
+@pytest.mark.parametrize(
+    ("grant", "seats", "expected"),
+    [
+        (g(2, "cv", 3), 3, []),  # two of them were kept for it, and one may be overtaken with
+        (g(2, "cv", 3), 2, [FaultKind.ORDER]),
+        (g(2, "nlp", 1), 3, []),
+    ],
+)
+def test_one_that_has_seats_kept_overtakes_one_that_wants_as_many(
+    grant: Grant, seats: int, expected: list[FaultKind]
+) -> None:
+    rule = Overtaking(seats, timedelta(seconds=60))
+    policy = PoolPolicy(reservations=(CI,), overtaking=rule, rules=RULES)
+    made = PoolSpec(POOL, 3, policy=policy, windows=PoolWindows((OPEN,)))
+    known = [stored(KEYS.pool(POOL), records.encode_spec(made))]
+    assert kinds(known, queued(t(1, seats=3)), granted(grant)) == expected
 
 
 def test_a_window_that_calls_back_may_open_by_its_notice_and_a_minute_earlier() -> None:
