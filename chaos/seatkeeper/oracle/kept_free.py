@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from seatkeeper.internal.v1 import state_pb2
-from seatkeeper.oracle.stored import PREFIX, located, pool_key
+from seatkeeper.oracle.stored import PREFIX, located, pool_key, read_view_revision
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2
 
@@ -20,7 +20,23 @@ class _Pool:
     hold_back: int | None = None
     """Milliseconds; None: it keeps no seats for gangs."""
     tickets: dict[str, state_pb2.TicketRecord] = field(default_factory=dict)
+    lapsed: dict[str, tuple[int, state_pb2.TicketRecord]] = field(default_factory=dict)
+    """Those that are gone, and since which revision: a decision may not have known that yet."""
+    decided: int = 0
+    """The revision of the latest decision."""
     kept: state_pb2.HoldBackRecord = field(default_factory=state_pb2.HoldBackRecord)
+
+    def end(self, name: str, revision: int) -> None:
+        """Take that a ticket is gone."""
+        if (ticket := self.tickets.pop(name, None)) is not None:
+            self.lapsed[name] = revision, ticket
+
+    def ticket(self, name: str, view_revision: int) -> state_pb2.TicketRecord | None:
+        """Return a ticket as a decision knew it that had seen all up to a revision; 0: unsaid."""
+        if (found := self.tickets.get(name)) is not None:
+            return found
+        gone_at, lapsed = self.lapsed.get(name, (0, None))
+        return lapsed if gone_at > (view_revision or self.decided) else None
 
 
 def check_kept_free(changes: Iterable[Change], prefix: str = PREFIX) -> Iterator[str]:
@@ -38,15 +54,17 @@ def check_kept_free(changes: Iterable[Change], prefix: str = PREFIX) -> Iterator
             elif kind == "queue":
                 ended.append((pool, name))
             elif kind == "guard" and change.entry is not None:
-                said = state_pb2.GuardRecord.FromString(change.entry.value).hold_back
-                for why in _wrong(known, said):
+                value = change.entry.value
+                said = state_pb2.GuardRecord.FromString(value).hold_back
+                ticket = known.ticket(said.grant_id, read_view_revision(value))
+                for why in _wrong(known, said, ticket):
                     yield f"{pool}, revision {revision}: {why}"
                 if said.since_millis != known.kept.since_millis:
-                    began[pool] = (said, known.tickets.get(said.grant_id))
-                known.kept = said
+                    began[pool] = (said, ticket)
+                known.kept, known.decided = said, revision
         yield from _alone(revision, began, pools)
         for pool, name in ended:
-            pools[pool].tickets.pop(name, None)
+            pools[pool].end(name, revision)
 
 
 def count_kept_free(changes: Iterable[Change], prefix: str = PREFIX) -> int:
@@ -73,7 +91,9 @@ def _read_specifications(batch: Iterable[Change], pools: dict[str, _Pool], prefi
         )
 
 
-def _wrong(known: _Pool, said: state_pb2.HoldBackRecord) -> Iterator[str]:
+def _wrong(
+    known: _Pool, said: state_pb2.HoldBackRecord, ticket: state_pb2.TicketRecord | None
+) -> Iterator[str]:
     before = known.kept
     if said.since_millis == before.since_millis:
         if said.until_millis > before.until_millis:
@@ -89,7 +109,6 @@ def _wrong(known: _Pool, said: state_pb2.HoldBackRecord) -> Iterator[str]:
         yield "seats are kept free, and the pool does not say so"
     elif said.until_millis - said.since_millis > known.hold_back:
         yield f"seats are kept free for longer than {known.hold_back} ms"
-    ticket = known.tickets.get(said.grant_id)
     if ticket is None or not (ticket.attributes.gang or ticket.attributes.alternatives):
         yield f"seats are kept free for {said.grant_id}, and no gang waits under it"
     elif said.since_millis - ticket.queued_at_millis < known.within:

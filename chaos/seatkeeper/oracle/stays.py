@@ -181,15 +181,18 @@ def check_stays(
     ahead: float,
     late: Callable[[float, float], float],
     now: float,
+    changed_by: Callable[[int], float] | None = None,
     prefix: str = PREFIX,
 ) -> Iterator[str]:
     """Yield the seats that were kept for less than their pool says, or for much longer.
 
-    ``changed_at``: when each revision came about. ``ahead``: by how many seconds clocks may differ.
+    ``changed_at``: when each revision came about, or not before that; ``changed_by``: not after that,
+    where it is not known exactly. ``ahead``: by how many seconds clocks may differ.
     ``late(since, window)``: when seats must be free at the latest. ``now``: when one looks.
     """
+    by = changed_by or changed_at.__getitem__
     held: set[tuple[str, str]] = set()
-    began: dict[tuple[str, str], float] = {}
+    began: dict[tuple[str, str], tuple[float, float]] = {}
     stays: dict[tuple[str, str], StoredStay] = {}
     by_revision: dict[int, list[tuple[str, str, str, Change]]] = {}
     for found in located(changes, prefix):
@@ -217,20 +220,20 @@ def check_stays(
                 forced |= {(pool, fence) for fence in facts.reclaimed_fences}
         kept = {key for key in stays if key not in held}
         for key in kept - began.keys():
-            began[key] = at
+            began[key] = at, by(revision)
         for key in began.keys() - kept:
-            since, stay = began.pop(key), before[key]
+            (since, since_by), stay = began.pop(key), before[key]
             who = (key[0], stay.grant.holder, stay.grant.project)
             if not stay.until or (key[0], stay.grant.fence) in forced or taken[who]:
                 continue
             # A release counts from when it was decided, which is a while before it is written.
             earlier = ahead + (COMMIT_SECONDS if stay.was_released else 0.0)
-            if at < since + stay.window / 1000 - earlier:
+            if by(revision) < since + stay.window / 1000 - earlier:
                 yield f"seats of {key[1]} in {key[0]} were kept from {since:.2f} to {at:.2f} only"
-            if at > late(since, stay.window / 1000):
+            if at > late(since_by, stay.window / 1000):
                 yield f"seats of {key[1]} in {key[0]} were kept from {since:.2f} to {at:.2f}"
-    for key, since in began.items():
-        if now > late(since, stays[key].window / 1000):
+    for key, (since, since_by) in began.items():
+        if now > late(since_by, stays[key].window / 1000):
             yield f"seats of {key[1]} in {key[0]} are kept since {since:.2f}"
 
 

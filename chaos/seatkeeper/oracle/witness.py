@@ -7,12 +7,14 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing, suppress
+from math import inf
 
 from seatkeeper.oracle.stored import PREFIX
 from seatkeeper.server.store import Change, HistoryCompacted, Store, StoreError
 
 LOOK_SECONDS = 0.2
 RETRY_SECONDS = 0.2
+SLOW_SECONDS = 0.5
 CATCH_UP_SECONDS_MAX = 30.0
 
 
@@ -22,18 +24,26 @@ class RevisionTimes(Mapping[int, float]):
     A revision above one that was read, after everything that was asked for before that read: this is
     all that can be known from outside. So a time here is up to one look too early, and more while etcd
     does not answer; what is checked by it is checked that much more leniently, and never wrongly.
+    ``by`` says the other side: not after that.
     """
 
     def __init__(self) -> None:
         self._revisions: list[int] = []
         self._times: list[float] = []
+        self._answered: list[float] = []
 
-    def note(self, asked_at: float, revision: int) -> None:
-        """Take a linearizable read that began then and had this revision."""
+    def note(self, asked_at: float, revision: int, answered_at: float = inf) -> None:
+        """Take a linearizable read that had this revision, between these times."""
         if not self._revisions or revision >= self._revisions[-1]:
             # In this order: the checker looks revisions up from another thread.
             self._times.append(asked_at)
+            self._answered.append(answered_at)
             self._revisions.append(revision)
+
+    def by(self, revision: int) -> float:
+        """Return a time by which a revision had come about; infinity: that is not known yet."""
+        at = bisect_left(self._revisions, revision)
+        return self._answered[at] if at < len(self._revisions) else inf
 
     def __getitem__(self, revision: int) -> float:
         at = bisect_left(self._revisions, revision)
@@ -53,6 +63,8 @@ class Witness:
         self.changes: list[Change] = []
         self.changed_at = RevisionTimes()
         self.prefix = prefix
+        self.slow: list[tuple[float, float]] = []
+        """When etcd, or this machine, took more than ``SLOW_SECONDS`` for a read."""
         self.lost = ""
         """Why a part of the history is missing; empty: none is."""
         self._store = store
@@ -77,7 +89,7 @@ class Witness:
             for entry in sorted(listing.entries, key=lambda entry: entry.mod_revision)
         ]
         self._revision = listing.revision
-        self.changed_at.note(asked_at, listing.revision)
+        self.changed_at.note(asked_at, listing.revision, time.monotonic())
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._look())]
 
     async def catch_up(self) -> None:
@@ -119,5 +131,7 @@ class Witness:
             asked_at = time.monotonic()
             with suppress(StoreError):
                 listing = await self._store.list(f"{self._below}none/")
-                self.changed_at.note(asked_at, listing.revision)
+                self.changed_at.note(asked_at, listing.revision, time.monotonic())
+            if (answered_at := time.monotonic()) - asked_at > SLOW_SECONDS:
+                self.slow.append((asked_at, answered_at))
             await asyncio.sleep(LOOK_SECONDS)

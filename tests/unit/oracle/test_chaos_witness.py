@@ -9,6 +9,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from itertools import accumulate
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -292,6 +293,7 @@ def test_no_revision_is_dated_after_it_came_about(
     times = RevisionTimes()
     came: dict[int, float] = {}
     asked: list[tuple[float, int]] = []
+    answered: list[tuple[float, int]] = []
     now, revision = 1.0, 1
 
     def happen(count: int) -> None:
@@ -305,13 +307,18 @@ def test_no_revision_is_dated_after_it_came_about(
         now += 1
         asked.append((now, revision + meanwhile))
         happen(meanwhile)
-        times.note(*asked[-1])
+        now += 1
+        answered.append((now, revision))
+        times.note(*asked[-1], now)
     happen(after)
 
     for number, at in came.items():
         assert times[number] <= at
         # Nor earlier than can be known: at the last look that had not seen it yet.
         assert times[number] == max((t for t, seen in asked if seen < number), default=0.0)
+        # And it had come about when the first look that has seen it was answered, if one has.
+        seen_at = min((t for t, seen in answered if seen >= number), default=inf)
+        assert at <= times.by(number) == seen_at
     assert list(times) == list(accumulate((seen for _, seen in asked), max))
 
 

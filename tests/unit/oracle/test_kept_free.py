@@ -43,9 +43,16 @@ def plain(pool: str) -> Change:
     return put(KEYS.guard(pool), records.encode_guard(Guard(1, 9)))
 
 
+def gone(pool: str, number: int) -> Change:
+    return Change(KEYS.ticket(pool, uuid7(number)), None, 0)
+
+
 POOLS = [spec("a"), spec("b")]
 ASKED = [waits("a", 1), waits("b", 2)]
 BOTH = [kept("a", 1), kept("b", 2)]
+LAPSED = [gone("a", 1), gone("b", 2)]
+"""Their session has ended."""
+DECIDED = [plain("a"), plain("b")]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,8 @@ BOTH = [kept("a", 1), kept("b", 2)]
         ([[spec("a", None), spec("b")], ASKED, BOTH], ["does not say so"]),
         ([POOLS, [waits("a", 1, alone=True)], [kept("a", 1)]], ["no gang waits"]),
         ([POOLS, ASKED, [kept("a", 5)]], ["no gang waits"]),
+        ([POOLS, ASKED, DECIDED, LAPSED, BOTH], []),
+        ([POOLS, ASKED, LAPSED, DECIDED, BOTH], ["no gang waits", "no gang waits"]),
     ],
     ids=(
         *("as stated", "again in time", "where it is stated", "in one pool", "too early"),
@@ -74,6 +83,8 @@ BOTH = [kept("a", 1), kept("b", 2)]
             "not stated",
             "no gang",
             "no ticket",
+            "lapsed since",
+            "lapsed before",
         ),
     ),
 )
