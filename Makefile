@@ -152,7 +152,7 @@ simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000),
 policies: $(PROTOS)  ## the real loop under other orders of service, in virtual time: half a minute
 	$(BIN)/python -m tests.probe_policies
 
-chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 21 minutes
+chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 29 minutes
 	$(BIN)/python -m tests.chaos --report docs/reference
 
 compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 14 minutes

@@ -8,20 +8,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from tests.chaos import policy_pools
 from tests.chaos.builder import Builder
-from tests.chaos.faults import service_faults
+from tests.chaos.faults import Injected, service_faults
 from tests.chaos.growth import Growth
 from tests.chaos.operator import Operator
 from tests.chaos.places import Place, Places
+from tests.chaos.policy_faults import policy_faults
 from tests.chaos.service import KEYS, TLS_NAME, ChaosService, running_service
 
 from seatkeeper.chaos.faults import Fault, Network, Users, faults_of
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.target import CANARY_SECONDS, HABITS, Canary
-from seatkeeper.chaos.trial import Trial, TrialConfig
+from seatkeeper.chaos.trial import Mix, Trial, TrialConfig
 from seatkeeper.chaos.worker import PROJECTS, WorkerConfig
 from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.client import TlsConfig
@@ -42,6 +45,18 @@ WORKERS = 3
 USERS = 8
 ELECTION_SECONDS = 3.0
 """How long after a fault a new leader of etcd may still begin."""
+
+
+@dataclass
+class AtWork:
+    """Who workers are that start from now on."""
+
+    name: str = ""
+    """Empty: those who take seats of the pools without a policy, and of the shared one."""
+
+    def be(self, name: str) -> None:
+        """Have them be these."""
+        self.name = name
 
 
 @dataclass
@@ -119,6 +134,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         admin = await stack.enter_async_context(service.admin_client())
         for name, seats in {**POOLS, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
+        await policy_pools.make(admin)
         await admin.pools.update(
             SHARED_POOL,
             projects=[parse_project(f"{name}:guaranteed=2") for name in PROJECTS],
@@ -128,7 +144,8 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         await witness.start()
         stack.push_async_callback(witness.stop)
         relays = [await _relay(stack, places, address, rng) for address in service.addresses]
-        worker_pool = _worker_pool(service, relays, folder, seed)
+        at_work = AtWork()
+        worker_pool = _worker_pool(service, relays, folder, seed, at_work)
         stack.push_async_callback(worker_pool.end)
         canary = open_canary(service.addresses, service.tls)
         stack.push_async_callback(canary.close)
@@ -145,6 +162,8 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
             *(service, operator, witness, admin, next(iter(POOLS))),
             with_places=places.is_namespaces,
         )
+        injected = Injected(service, operator, witness, admin, policy_pools.LENT)
+        ours |= policy_faults(injected, worker_pool)
         stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
         stage.faults = {
             **stage.faults,
@@ -162,25 +181,35 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
                 capacity=sum(POOLS.values()),
             ),
             before_end=builder.stop,
+            mixes={
+                "": Mix(begin=partial(at_work.be, "")),
+                "policy": Mix(
+                    begin=partial(at_work.be, "policy"),
+                    pools=policy_pools.MOST,
+                    settling=policy_pools.SETTLING_SECONDS,
+                ),
+            },
         )
 
 
 def _worker_pool(
-    service: ChaosService, relays: Sequence[Relay], folder: Path, seed: int
+    service: ChaosService, relays: Sequence[Relay], folder: Path, seed: int, at_work: AtWork
 ) -> WorkerPool:
     homes: dict[str, Place] = {}
 
     def config(name: str, number: int) -> WorkerConfig:
         cert, key = service.authority.issue(name)
+        is_usual = at_work.name == ""
         return WorkerConfig(
             name=name,
             seed=seed * 1_000_003 + number,
-            users=USERS,
-            agents=1,
+            users=USERS if is_usual else 0,
+            agents=1 if is_usual else 0,
+            mix=() if is_usual else policy_pools.MIX,
             nodes=[relay.endpoint for relay in relays],
             ring=service.addresses,
             pools=list(POOLS.items()),
-            habits=HABITS,
+            habits=HABITS if is_usual else policy_pools.POLICY_HABITS,
             tls_ca=str(service.tls.ca),
             tls_cert=str(cert),
             tls_key=str(key),

@@ -51,16 +51,16 @@ class Injected:
         self.operator = operator
         self.witness = witness
         self.rng = random.Random(service.rng.getrandbits(64))
-        self._admin = admin
+        self.admin = admin
         self._pool = pool
 
-    async def owner(self) -> Node:
-        """Return the node that decides for the pool. Raises ``TimeoutError``."""
+    async def owner(self, pool: str = "") -> Node:
+        """Return the node that decides for a pool, or for the pool. Raises ``TimeoutError``."""
         by_name = {node.name: node for node in self.service.nodes}
         async with asyncio.timeout(SEEN_SECONDS_MAX):
             while True:
                 with contextlib.suppress(SeatError):
-                    name = (await self._admin.pools.get(self._pool)).owner
+                    name = (await self.admin.pools.get(pool or self._pool)).owner
                     if name in by_name:
                         return by_name[name]
                 await asyncio.sleep(0.1)
@@ -118,6 +118,8 @@ class KillNode(_Group):
         with _recovered(node.relays):
             await self._injected.until(lambda: any(relay.held_up for relay in node.relays))
             node.process.kill()
+            for relay in node.relays:
+                relay.cut()  # else what is held up would arrive once all is well again
         async with self._started_again(node) as place:
             yield place
 
@@ -186,13 +188,13 @@ class Etcd(_Group):
     @asynccontextmanager
     async def kill_leader(self) -> AsyncIterator[str]:
         """The member that leads dies, and is started again on its data."""
-        async with _member_killed(await self._injected.operator.leader()) as place:
+        async with member_killed(await self._injected.operator.leader()) as place:
             yield place
 
     @asynccontextmanager
     async def kill_follower(self) -> AsyncIterator[str]:
         """A member that does not lead dies, and is started again on its data."""
-        async with _member_killed(await self._injected.operator.follower()) as place:
+        async with member_killed(await self._injected.operator.follower()) as place:
             yield place
 
     @asynccontextmanager
@@ -519,7 +521,7 @@ def _recovered(relays: list[Relay]) -> Iterator[list[Relay]]:
 
 
 @asynccontextmanager
-async def _member_killed(member: EtcdProcess) -> AsyncIterator[str]:
+async def member_killed(member: EtcdProcess) -> AsyncIterator[str]:
     member.kill()
     try:
         yield member.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.chaos.__main__ import OURS, SOAK, SUBSET, not_tried, scenarios
 from tests.chaos.faults import ON_LOOPBACK, WITH_PLACES
+from tests.chaos.policy_faults import GROUPS
 from tests.chaos.service import AGENT
 
 from seatkeeper.chaos.faults import Network, Users, described
@@ -25,12 +26,13 @@ MATRIX = (
     "mass client death 5k, then reconnect storm",
     "NOSPACE, auth revoked, cert rotation, rolling restart, ring change",
     "duplicate/reordered client requests, late cancel",
+    "kill -9 in the middle of a policy's work",
     "soak",
 )
 """Its rows; the one that is missing here, deterministic simulation, is `tests/simulation`."""
 
 ALL = {**scenarios(), **read_folder(SUBSET), "soak": find(str(SOAK), {})}
-FAULTS = described(*ON_LOOPBACK, *WITH_PLACES, Network, Users)
+FAULTS = described(*ON_LOOPBACK, *WITH_PLACES, *GROUPS, Network, Users)
 
 
 @pytest.mark.parametrize("row", MATRIX)

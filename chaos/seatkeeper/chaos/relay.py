@@ -47,6 +47,8 @@ class Relay:
         """How many connections were cut instead of forwarding an answer."""
         self.held_up = 0
         """How many pieces wait for a stall to be over."""
+        self.caught = b""
+        """The piece of a request that ``trap`` waits for, once it has come."""
         self._target = parse_address(target)
         self._host = host
         self._rng = rng or random.Random()
@@ -55,6 +57,7 @@ class Relay:
         self._share_lost = 0.0
         self._is_mute = False
         self._is_refusing = False
+        self._trap: tuple[Callable[[bytes], bool], Way] | None = None
         self._delay = 0.0
         self._connections: set[asyncio.Task[None]] = set()
         self._stranded: set[asyncio.Task[None]] = set()
@@ -91,6 +94,10 @@ class Relay:
         for way in ways or Way:
             self._flowing[way].clear()
 
+    def trap(self, is_wanted: Callable[[bytes], bool], way: Way) -> None:
+        """Stall a way from the first piece of a request on that is wanted; then that is ``caught``."""
+        self._trap = is_wanted, way
+
     def mute(self) -> None:
         """Let requests arrive and silently drop the answers."""
         self._is_mute = True
@@ -123,12 +130,18 @@ class Relay:
             self.cut()
         self._share_lost, self._delay = 0.0, 0.0
         self._is_mute = self._is_refusing = False
+        self._trap, self.caught = None, b""
         self._flow()
 
     # Inside --------------------------------------------------------------------------------
 
     def _is_to_be_lost(self) -> bool:
         return self._share_lost > 0 and self._rng.random() < self._share_lost
+
+    def _look_at(self, data: bytes, is_wanted: Callable[[bytes], bool], way: Way) -> None:
+        if not self.caught and is_wanted(data):
+            self.caught = data
+            self.stall(way)
 
     def _flow(self) -> None:
         for flowing in self._flowing.values():
@@ -197,6 +210,8 @@ class Relay:
                     await asyncio.sleep(self._delay)
                 if asyncio.current_task() in self._stranded:
                     await asyncio.Event().wait()  # until it is cut
+                if way is Way.REQUESTS and self._trap is not None:
+                    self._look_at(data, *self._trap)
                 self.held_up += 1
                 try:
                     await self._flowing[way].wait()

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from seatkeeper.chaos.drawing import Band, bands_that_fit, compact, thinned
 from seatkeeper.chaos.result import Injected, Outcome, Sample, ScenarioResult
+from seatkeeper.oracle.seen import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,6 +125,8 @@ def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> 
     if outcome.prevented:
         parts.append(_attacks(outcome))
     parts += ["## Scenarios", _scenarios(outcome.scenario_results)]
+    if seen := [each for each in outcome.scenario_results if each.seen]:
+        parts += ["## What policies did meanwhile", _seen(seen)]
     parts += [
         _section(each)
         for each in outcome.scenario_results
@@ -155,7 +158,12 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "called_back": outcome.called_back,
         "taken_back": outcome.taken_back,
         "chapters": [
-            {"name": each.name, "violations": list(each.violations), "void": each.inconclusive}
+            {
+                "name": each.name,
+                "violations": list(each.violations),
+                "void": each.inconclusive,
+                "seen": dict(each.seen),
+            }
             for each in outcome.scenario_results
         ],
     }
@@ -386,6 +394,16 @@ def _scenarios(scenario_results: Sequence[ScenarioResult]) -> str:
             for each in scenario_results
         ),
     )
+
+
+def _seen(scenario_results: Sequence[ScenarioResult]) -> str:
+    """Return how often what a process may die in the middle of has happened, scenario by scenario."""
+    kinds = [kind for kind in KINDS if any(kind in each.seen for each in scenario_results)]
+    rows = (
+        (each.name, *(f"{each.seen.get(kind, 0):,}" for kind in kinds))
+        for each in scenario_results
+    )
+    return _table(("scenario", *(f">{kind}" for kind in kinds)), rows)
 
 
 def _result_text(scenario_result: ScenarioResult) -> str:

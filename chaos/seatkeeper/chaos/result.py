@@ -51,6 +51,8 @@ class ScenarioResult:
     unanswered: int = 0
     """Attempts that got no certain answer: they may have happened, and were made again."""
     violations: list[str] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+    """What of policies happened meanwhile, and how often; what did not is left out."""
     inconclusive: str = ""
     """Why it proves nothing, such as too little traffic before a fault; empty: it does."""
 

@@ -12,8 +12,10 @@
         calm for 2 s
 
 The first paragraph says what it is about. Then come ``row`` (of the fault matrix) and ``promises``
-(the invariants it is there to try; all are checked always), both of which may be missing. Then what
-happens, one thing a line:
+(the invariants it is there to try; all are checked always), ``users`` (who is at work; without it:
+those who take seats of pools without a policy) and ``needs`` (what must have happened meanwhile, such
+as a reclaim; otherwise the scenario is inconclusive), any of which may be missing. Then what happens,
+one thing a line:
 
 - ``calm for 2 s``: nothing is done, and users go on.
 - ``KillNode.owner for 1 s``: this fault, recovered after so long. Without ``for``: recovered at once,
@@ -30,6 +32,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from seatkeeper.oracle.seen import KINDS
+
 INDENT = 4
 TIMES_MAX = 10_000
 RENAMED = {"Upgrade.rolling": "Restart.rolling"}
@@ -37,7 +41,7 @@ RENAMED = {"Upgrade.rolling": "Restart.rolling"}
 SECONDS_MAX = 86_400.0
 PROMISES = tuple(f"I{number}" for number in range(1, 11))
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
-_HEADER = re.compile(r"(?P<name>row|promises): *(?P<value>.*)")
+_HEADER = re.compile(r"(?P<name>row|promises|users|needs): *(?P<value>.*)")
 _CALM = re.compile(r"calm for (?P<seconds>\d+(\.\d+)?) s")
 _TIMES = re.compile(r"(?P<times>\d+) times")
 _INJECTION = re.compile(
@@ -88,6 +92,10 @@ class Scenario:
     steps: tuple[Step, ...]
     row: str = ""
     promises: tuple[str, ...] = ()
+    users: str = ""
+    """Who is at work; empty: as always."""
+    needs: tuple[str, ...] = ()
+    """What must have happened meanwhile: of ``seatkeeper.oracle.seen.KINDS``."""
 
     @property
     def injections(self) -> Sequence[Injection]:
@@ -133,10 +141,14 @@ def parse(name: str, text: str) -> Scenario:
         raise ScenarioError(
             f"{name}: {unknown[0]} is no promise; there are {PROMISES[0]} to {PROMISES[-1]}"
         )
+    needs = tuple(headers.get("needs", "").split())
+    if unknown := [each for each in needs if each not in KINDS]:
+        raise ScenarioError(f"{name}: {unknown[0]} is not counted; what is: {', '.join(KINDS)}")
     steps = _block(name, lines, 0)
     if not steps:
         raise ScenarioError(f"{name}: nothing happens in it; add a line such as: calm for 2 s")
-    return Scenario(name, sentence, steps, headers.get("row", ""), promises)
+    row, users = headers.get("row", ""), headers.get("users", "")
+    return Scenario(name, sentence, steps, row, promises, users, needs)
 
 
 def _lines(name: str, text: str, *, first: int) -> Iterator[_Line]:

@@ -14,33 +14,32 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
+from itertools import chain, filterfalse
 from typing import Protocol
 
+from seatkeeper.chaos.checks import check_times, check_user_history, unix_ahead
+from seatkeeper.chaos.delays import SERVED_SECONDS, Delays
 from seatkeeper.chaos.faults import Fault
 from seatkeeper.chaos.result import Injected, Outcome, Sample, ScenarioResult
 from seatkeeper.chaos.scenario import Calm, Injection, Repeat, Scenario, ScenarioError, Step
 from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.oracle.checker import (
     Violation,
-    check_answers,
     check_beliefs,
-    check_history,
-    check_published,
     check_punctuality,
-    check_reclaim,
     check_waits,
     count_prevented,
-    lives,
 )
 from seatkeeper.oracle.reclaims import count_reclaims
-from seatkeeper.oracle.record import Believed, Denied, Record
-from seatkeeper.oracle.stored import concerning
+from seatkeeper.oracle.record import Believed, Record
+from seatkeeper.oracle.seen import count_seen
+from seatkeeper.oracle.stored import PREFIX
 from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import StoreError
 
 SAMPLE_SECONDS = 0.25
-SERVED_SECONDS = 10.0
-"""How long after a fault is recovered everything must work again, and who waited has an answer (I8)."""
+BUSY_SECONDS = 0.5
+"""This process, through which all traffic goes, was held up by so much: that counts as a fault."""
 TRAFFIC_SECONDS_MAX = 20.0
 """How long to wait for enough traffic before a fault; then the scenario is inconclusive."""
 RECLAIM_SECONDS = 3.0
@@ -88,6 +87,18 @@ class TrialConfig:
     """Answers a second before a fault, below which it proves nothing."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Users whom scenarios name; the usual ones have an empty name."""
+
+    begin: Callable[[], None]
+    """Has workers that start from now on be these."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Their pools beside the usual ones, and the most seats of each."""
+    settling: float = 0.0
+    """Seconds for which these keep or lend seats after all users have finished, at most."""
+
+
 @dataclass
 class Trial:
     """Users at work, their environment, and somebody who watches. Runs one scenario after the other."""
@@ -100,15 +111,27 @@ class Trial:
     notify: Callable[[str], None] = field(default=lambda text: None)
     before_end: Callable[[], Awaitable[None]] | None = None
     """What has to be done before users finish."""
+    mixes: Mapping[str, Mix] = field(default_factory=dict)
+    """Who may be at work, by the names that scenarios give."""
     _began: float = field(default_factory=time.monotonic)
+    _at_work: str = ""
+    _worked: set[str] = field(default_factory=set)
+    """The mixes that took the place of others."""
     _known: set[str] = field(default_factory=set)
-    _disturbed: list[tuple[float, float]] = field(default_factory=list)
-    """When renewals of the dead may have been on their way because of a fault."""
+    _delays: Delays = field(init=False)
+
+    def __post_init__(self) -> None:
+        witness = self.witness
+        self._delays = Delays(
+            self.stage.lease_restarts,
+            (lambda: witness.slow) if witness is not None else (lambda: ()),
+        )
 
     async def run(self, scenarios: Sequence[Scenario]) -> None:
         """Run them. Raises ``ScenarioError``, before anything is done, for faults there are not."""
         for scenario in scenarios:
             check_faults(scenario, self.stage.faults)
+            check_users(scenario, self.mixes)
         sampling = asyncio.create_task(self._sample())
         try:
             for scenario in scenarios:
@@ -126,26 +149,23 @@ class Trial:
         unfinished = await self.worker_pool.stop()
         left = [f"I8 {user} had not finished" for user in unfinished]
         if self.witness is not None:
-            await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
-            if trouble := await self.stage.trouble_at_last(self.config.pools):
+            settling = max((self.mixes[name].settling for name in self._worked), default=0.0)
+            await asyncio.sleep(max(self.config.ttl_max, settling) + RECLAIM_SECONDS)
+            if trouble := await self.stage.trouble_at_last(self._pools):
                 left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
+            if settling:  # what was tried just now may be kept after its release
+                await asyncio.sleep(RECLAIM_SECONDS)
         reported = [*left, *await self._check_history(at_rest=True)]
-        self.outcome.prevented = self._prevented()
-        if self.witness is not None:
-            self.outcome.called_back, self.outcome.taken_back = count_reclaims(
-                list(self.witness.changes), self.witness.prefix
-            )
-        self._correct_samples()
+        changes = list(self.witness.changes) if self.witness is not None else []
+        prefix = self.witness.prefix if self.witness is not None else PREFIX
+        prevented = self.worker_pool.record.prevented
+        self.outcome.prevented = count_prevented(prevented, changes, prefix)
+        self.outcome.called_back, self.outcome.taken_back = count_reclaims(changes, prefix)
+        correct(self.outcome.samples, list(self.worker_pool.beliefs.values()), self._began)
         for violation in reported:
             self.notify(f"  VIOLATION {violation}")
         if self.outcome.scenario_results:
             self.outcome.scenario_results[-1].violations += reported
-
-    def _prevented(self) -> dict[str, int]:
-        prevented = self.worker_pool.record.prevented
-        if self.witness is None:
-            return count_prevented(prevented, ())
-        return count_prevented(prevented, list(self.witness.changes), self.witness.prefix)
 
     async def _run(self, scenario: Scenario) -> None:
         scenario_result = ScenarioResult(
@@ -154,6 +174,8 @@ class Trial:
         )
         self.outcome.scenario_results.append(scenario_result)
         self.notify(f"{scenario.name}: {scenario.sentence}")
+        await self._employ(scenario.users, scenario_result)
+        first = len(self.witness.changes) if self.witness is not None else 0
         before = self.worker_pool.heartbeats
         acknowledged = self.worker_pool.record.acknowledged
         try:
@@ -169,6 +191,10 @@ class Trial:
         scenario_result.acknowledged = self.worker_pool.record.acknowledged - acknowledged
         scenario_result.unanswered = after.unknown - before.unknown
         scenario_result.violations += await self._check_history(at_rest=False)
+        scenario_result.seen = await asyncio.to_thread(self._seen_since, first)
+        if missing := [each for each in scenario.needs if each not in scenario_result.seen]:
+            why = f"it did not happen meanwhile: {', '.join(missing)}"
+            scenario_result.inconclusive = scenario_result.inconclusive or why
         outcome = (
             f"inconclusive: {scenario_result.inconclusive}"
             if scenario_result.inconclusive
@@ -184,7 +210,25 @@ class Trial:
                 if scenario_result.violations
                 else outcome
             )
+            + (f"; {seen_text(scenario_result.seen)}" if scenario_result.seen else "")
         )
+
+    async def _employ(self, users: str, scenario_result: ScenarioResult) -> None:
+        """Have those work who are wanted; the others finish before."""
+        if users == self._at_work:
+            return
+        self.mixes[users].begin()
+        self._at_work = users
+        self._worked.add(users)
+        scenario_result.violations += [
+            f"I8 {user} had not finished" for user in await self.worker_pool.change()
+        ]
+
+    def _seen_since(self, first: int) -> dict[str, int]:
+        if self.witness is None:
+            return {}
+        counted = count_seen(self.witness.changes[first:], self.witness.prefix)
+        return {kind: times for kind, times in counted.items() if times}
 
     async def _play(
         self, steps: Sequence[Step], scenario_result: ScenarioResult, *, inside: bool = False
@@ -218,7 +262,7 @@ class Trial:
             why = f": {error}" if str(error) else ""
             raise Inconclusive(f"{step.fault} could not be done in time{why}") from error
         finally:
-            self._disturbed.append((self._began + since, time.monotonic()))
+            self._delays.add(self._began + since, time.monotonic())
         scenario_result.injected.append(Injected(step.fault, place, since, self._now()))
         if not inside:
             await self._served(scenario_result)
@@ -258,25 +302,19 @@ class Trial:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _sample(self) -> None:
+        loop = asyncio.get_running_loop()
+        looked = loop.time()
         while True:
+            before, looked = looked, loop.time()
+            if looked - before > SAMPLE_SECONDS + BUSY_SECONDS:
+                now = time.monotonic()
+                self._delays.add(now - (looked - before), now)
             heartbeats = self.worker_pool.heartbeats
             acknowledged = self.worker_pool.record.acknowledged
             self.outcome.samples.append(
                 Sample(self._now(), heartbeats.held, heartbeats.asking, acknowledged)
             )
             await asyncio.sleep(SAMPLE_SECONDS)
-
-    def _correct_samples(self) -> None:
-        """Say what users counted on at each moment as it is known now.
-
-        While they work, what each of them says is older or newer than what the others say.
-        """
-        samples = self.outcome.samples
-        times = [self._began + sample.at for sample in samples]
-        held = held_at(list(self.worker_pool.beliefs.values()), times)
-        samples[:] = [
-            replace(sample, held=seats) for sample, seats in zip(samples, held, strict=True)
-        ]
 
     async def _check_history(self, *, at_rest: bool) -> list[str]:
         """Return what is wrong with all that has happened so far, and was not known."""
@@ -306,46 +344,56 @@ class Trial:
         self, record: Record, beliefs: Sequence[Believed], at_rest: bool, now: float
     ) -> list[Violation]:
         found = [
-            *check_beliefs(beliefs, self.config.pools),
+            *check_beliefs(beliefs, self._pools),
             *check_waits(record.denied),
-            *check_punctuality(filter(self._was_calm, record.denied)),
+            *check_punctuality(filterfalse(self._delays.explains, record.denied)),
             *self.stage.growth(),
         ]
         if self.witness is not None:
             found += check_user_history(
-                *(self.witness, record, self.config),
+                *(self.witness, record, self._pools),
                 at_rest=at_rest,
                 deadline=self._deadline,
                 now=now,
             )
+            found += check_times(
+                self.witness,
+                self._pools,
+                self._delays.latest,
+                now=now,
+                unix_ahead=unix_ahead(),
+            )
         return found
-
-    def _was_calm(self, denied: Denied) -> bool:
-        """Return whether no fault, nor what had to be made good after one, may have held it up."""
-        return not any(
-            began <= denied.at and denied.asked_at <= ended + SERVED_SECONDS
-            for began, ended in self._disturbed
-        )
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free.
 
         After its lease, etcd's sweep and a decision. What keeps etcd or nodes from working counts as
-        if the user had been alive until then, and a new leader of etcd gives all leases their whole
-        time again.
+        if the user had been alive until then.
         """
         # A process of users has the longest lease of all of them.
         ttl = self.worker_pool.record.ttls.get(user, self.config.ttl_max)
-        time_limit = ttl + RECLAIM_SECONDS
-        deadline = killed_at + time_limit
-        restarts = [(at, at) for at in self.stage.lease_restarts()]
-        for began, ended in sorted([*self._disturbed, *restarts]):
-            if began <= deadline and ended >= killed_at:
-                deadline = max(deadline, ended + time_limit)
-        return deadline
+        return self._delays.latest(killed_at, ttl + RECLAIM_SECONDS)
+
+    @property
+    def _pools(self) -> Mapping[str, int]:
+        """The pools that have been in use, and the most seats of each."""
+        theirs = (self.mixes[name].pools.items() for name in self._worked)
+        return dict(chain(self.config.pools.items(), *theirs))
 
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+
+def correct(samples: list[Sample], beliefs: Sequence[Believed], began: float) -> None:
+    """Have samples say what users counted on at each moment as it is known now.
+
+    While they work, what each of them says is older or newer than what the others say.
+    """
+    held = held_at(beliefs, [began + sample.at for sample in samples])
+    samples[:] = [
+        replace(sample, held=seats) for sample, seats in zip(samples, held, strict=True)
+    ]
 
 
 def held_at(beliefs: Sequence[Believed], times: Sequence[float]) -> list[int]:
@@ -369,26 +417,18 @@ def _last(scenario_result: ScenarioResult) -> str:
     return scenario_result.injected[-1].fault if scenario_result.injected else "the beginning"
 
 
-def check_user_history(
-    witness: Witness,
-    record: Record,
-    config: TrialConfig,
-    *,
-    at_rest: bool,
-    deadline: Callable[[str, float], float],
-    now: float,
-) -> Iterator[Violation]:
-    """Hold what users observed against etcd's history; pools of others are passed over.
+def seen_text(seen: Mapping[str, int]) -> str:
+    """Return what happened, and how often, in one line."""
+    return ", ".join(f"{kind} {times}" for kind, times in seen.items())
 
-    ``now``: a moment up to which the witness has caught up.
-    """
-    prefix = witness.prefix
-    changes = list(concerning(list(witness.changes), config.pools, prefix))
-    found = lives(changes, witness.changed_at, prefix)
-    yield from check_history(changes, prefix, at_rest=at_rest)
-    yield from check_answers(found, record)
-    yield from check_reclaim(found, record, deadline, now=now)
-    yield from check_published(changes, record, prefix, pools=config.pools)
+
+def check_users(scenario: Scenario, mixes: Collection[str]) -> None:
+    """Raise ``ScenarioError`` for users who cannot be had here."""
+    if scenario.users and scenario.users not in mixes:
+        there_are = ", ".join(each for each in mixes if each) or "none but the usual ones"
+        raise ScenarioError(
+            f"{scenario.name}: users {scenario.users} are not to be had here; there are: {there_are}"
+        )
 
 
 def check_faults(scenario: Scenario, faults: Collection[str]) -> None:

@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,18 +24,45 @@ from zlib import crc32
 
 import grpc.aio
 
+from seatkeeper.chaos.joint_users import Chooser, Ganger
+from seatkeeper.chaos.policy_users import Again, Borrower, Hoarder, Returner
 from seatkeeper.chaos.users import Agent, Habits, LibraryUser, StubUser, User, UserRecord
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client.transport.channels import open_channel
-from seatkeeper.oracle.record import Observed
+from seatkeeper.oracle.record import Believed, Observed
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 HEARTBEAT_SECONDS = 0.05
 COPY_SECONDS_MAX = 0.1
 """How much later the second copy of a request is sent, at most."""
 STOP_SECONDS_MAX = 25.0
+KINDS: Mapping[str, type[User]] = {
+    "library": LibraryUser,
+    "stub": StubUser,
+    "hoarder": Hoarder,
+    "ganger": Ganger,
+    "chooser": Chooser,
+    "again": Again,
+    "returner": Returner,
+    "borrower": Borrower,
+}
+"""Who there is."""
 PROJECTS = ("chaos", "chaos-2")
 """What users are charged to, by their names: where a pool is shared, they lend each other seats."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One user of a kind."""
+
+    kind: str
+    """One of ``KINDS``."""
+    pools: Sequence[tuple[str, int]]
+    """Those that it uses, and their seats."""
+    project: str = ""
+    """What it is charged to; empty: by its name."""
+    pause: float = 0.0
+    """Seconds between two requests, on average; 0: as its habits say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +79,8 @@ class WorkerConfig:
     ring: Sequence[str] = ()
     """Where nodes are themselves. Given: some users learn of the others from them."""
     pools: Sequence[tuple[str, int]] = ()
+    mix: Sequence[Member] = ()
+    """Who there is besides ``users``."""
     habits: Habits = field(default_factory=Habits)
     tls_ca: str = ""
     tls_cert: str = ""
@@ -79,6 +108,7 @@ class WorkerConfig:
         given = json.loads(text)
         given["habits"] = Habits(**given["habits"])
         given["pools"] = [(name, seats) for name, seats in given["pools"]]
+        given["mix"] = [Member(**each) for each in given["mix"]]
         return cls(**given)
 
 
@@ -92,6 +122,10 @@ class Talkative(UserRecord):
         del self.published[:], self.prevented[:]
         say(event=type(reported).__name__, **asdict(reported))
 
+    def count_on(self, borrowed: Believed) -> None:
+        """Report what a machine has borrowed: nothing that becomes of its user changes that."""
+        say(over=asdict(borrowed))
+
 
 def say(**fields: object) -> None:
     """Write one line."""
@@ -104,9 +138,11 @@ class HereSurroundings:
 
     is_alive = True
 
-    def __init__(self, worker: Worker, name: str, *, follows_ring: bool) -> None:
+    def __init__(
+        self, worker: Worker, name: str, *, follows_ring: bool, project: str = ""
+    ) -> None:
         self.name = name
-        self.project = PROJECTS[crc32(name.encode()) % len(PROJECTS)]
+        self.project = project or PROJECTS[crc32(name.encode()) % len(PROJECTS)]
         self._worker = worker
         self._follows_ring = follows_ring
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,9 +236,13 @@ class Worker:
             open_channel(node, ClientConfig(), config.tls) for node in config.nodes
         ]
         self._users = [self._user(number) for number in range(config.users)]
+        self._users += [
+            self._member(number, member)
+            for number, member in enumerate(config.mix, start=config.users)
+        ]
         agents = [self._agent(number) for number in range(config.agents)]
         for user in self._users:
-            if isinstance(user, LibraryUser):
+            if type(user) is LibraryUser:
                 user.agents = agents
         self._users += agents
 
@@ -229,12 +269,18 @@ class Worker:
 
     def _user(self, number: int) -> User:
         config = self.config
-        kind = (LibraryUser, StubUser, LibraryUser)[number % 3]
+        kind = ("library", "stub", "library")[number % 3]
+        return self._member(number, Member(kind, config.pools))
+
+    def _member(self, number: int, member: Member) -> User:
+        config = self.config
         follows_ring = bool(config.ring) and number % 3 == 0
         name = f"{config.name}-{number}"
-        here = HereSurroundings(self, name, follows_ring=follows_ring)
+        here = HereSurroundings(self, name, follows_ring=follows_ring, project=member.project)
         rng = random.Random(self._rng.getrandbits(64))
-        return kind(here, self._user_record, config.pools, rng, config.habits)
+        pause = member.pause or config.habits.pause
+        habits = replace(config.habits, pause=pause)
+        return KINDS[member.kind](here, self._user_record, member.pools, rng, habits)
 
     def _agent(self, number: int) -> Agent:
         here = HereSurroundings(self, f"{self.config.name}-agent-{number}", follows_ring=False)
@@ -256,7 +302,7 @@ class Worker:
             if "hasty" in wish:
                 share = float(wish["hasty"]) or self.config.habits.give_up
                 for user in self._users:
-                    user.habits = replace(self.config.habits, give_up=share)
+                    user.habits = replace(user.habits, give_up=share)
         os._exit(1)  # no reader is left, and users do not stop by themselves
 
     async def _heartbeat(self) -> None:

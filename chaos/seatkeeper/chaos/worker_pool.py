@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -193,6 +193,19 @@ class WorkerPool:
         """Start others where some were killed."""
         missing = self._count - len(self.alive)
         await asyncio.gather(*(self._start_one() for _ in range(missing)))
+
+    async def change(self) -> list[str]:
+        """Have everybody finish, and start others; return who did not finish.
+
+        Those are who ``config`` says by now. Raises ``WorkerPoolError``.
+        """
+        unfinished = await self.stop()
+        self._gone = replace(self.heartbeats, held=0, asking=0, longest=0.0)
+        self._workers.clear()
+        self._listeners.clear()
+        self._is_ending = False
+        await self.start()
+        return unfinished
 
     async def stop(self) -> list[str]:
         """Have everybody finish and close; return who did not."""

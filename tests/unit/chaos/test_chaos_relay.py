@@ -198,6 +198,36 @@ async def test_requests_that_are_held_up_arrive_when_all_is_well_again(
     assert server.received == ["before", "direct", "held up"]
 
 
+async def test_a_trap_lets_all_through_until_a_request_that_is_wanted(
+    relay: Relay, connect: Clients, server: Server
+) -> None:
+    client = await connect(relay)
+    relay.trap(lambda data: b"wanted" in data, Way.REQUESTS)
+    assert await client.ask("other") == "other"
+    assert relay.caught == b""
+    client.say("wanted")
+    await eventually(lambda: relay.caught == b"wanted\n")
+    assert server.received == ["other"]
+    relay.cut()
+    relay.recover()
+    assert relay.caught == b""
+    assert await (await connect(relay)).ask("wanted") == "wanted"
+    assert server.received == ["other", "wanted"], "what was held up is lost"
+
+
+async def test_a_trap_for_answers_lets_the_request_arrive(
+    relay: Relay, connect: Clients, server: Server
+) -> None:
+    client = await connect(relay)
+    relay.trap(lambda data: b"wanted" in data, Way.ANSWERS)
+    client.say("wanted")
+    await eventually(lambda: server.received == ["wanted"])
+    assert relay.caught == b"wanted\n"
+    await eventually(lambda: relay.held_up == 1)
+    relay.recover()
+    assert await client.receive() == "wanted"
+
+
 async def test_answers_that_are_held_up_arrive_when_all_is_well_again(
     server: Server, relay: Relay, connect: Clients
 ) -> None:

@@ -76,6 +76,17 @@ def test_violations_are_reported_also_for_an_inconclusive_scenario() -> None:
     assert "| 2 violations; inconclusive: cut short |" in markdown(outcome)
 
 
+def test_what_policies_did_is_counted_by_scenario() -> None:
+    outcome = a_run()
+    assert "policies" not in markdown(outcome)
+    outcome.scenario_results[0].seen = {"gangs": 2_000, "reclaims": 3}
+    outcome.scenario_results[1].seen = {"kept": 1}
+    page = markdown(outcome)
+    assert "| scenario | reclaims | gangs | kept |" in page
+    assert "| owner-dies | 3 | 2,000 | 0 |" in page
+    assert "| network-breaks | 0 | 0 | 1 |" in page
+
+
 def test_of_very_many_violations_the_rest_is_counted() -> None:
     outcome = a_run()
     outcome.scenario_results[0].violations = [f"at {each}" for each in range(VIOLATIONS_MAX)]
@@ -104,6 +115,7 @@ def test_programs_get_numbers() -> None:
     outcome = a_run()
     outcome.scenario_results[0].violations = ["I1: 25 seats of 24"]
     outcome.scenario_results[1].inconclusive = "too little traffic"
+    outcome.scenario_results[0].seen = {"gangs": 2}
     assert json.loads(json.dumps(summary(outcome))) == {
         "target": "three nodes",
         "judged_by": "etcd's change stream",
@@ -119,8 +131,18 @@ def test_programs_get_numbers() -> None:
         "called_back": 0,
         "taken_back": 0,
         "chapters": [
-            {"name": "owner-dies", "violations": ["I1: 25 seats of 24"], "void": ""},
-            {"name": "network-breaks", "violations": [], "void": "too little traffic"},
+            {
+                "name": "owner-dies",
+                "violations": ["I1: 25 seats of 24"],
+                "void": "",
+                "seen": {"gangs": 2},
+            },
+            {
+                "name": "network-breaks",
+                "violations": [],
+                "void": "too little traffic",
+                "seen": {},
+            },
         ],
     }
 

@@ -114,6 +114,14 @@ def test_row_and_promises_may_be_missing() -> None:
     assert (reported.row, reported.promises) == ("", ())
 
 
+def test_it_may_say_who_is_at_work_and_what_must_have_happened() -> None:
+    text = "About this.\n\nusers: policy\nneeds: gangs taken-back\n\ncalm for 2 s\n"
+    reported = parse("mine", text)
+    assert (reported.users, reported.needs) == ("policy", ("gangs", "taken-back"))
+    usual = parse("mine", "About this.\n\ncalm for 2 s\n")
+    assert (usual.users, usual.needs) == ("", ())
+
+
 def test_its_length_counts_every_repetition_and_what_happens_during_a_fault() -> None:
     reported = parse(
         "mine",
@@ -165,6 +173,11 @@ WHAT_TO_WRITE = "`calm for 2 s`, `Fault.place for 2 s`, `Fault.place while`, or 
         ("About this.\n\nrow: x\n# calm for 2 s\n", "mine", "nothing happens in it"),
         ("About this.\n\npromises: I1 I11\ncalm for 2 s\n", "mine", "I11 is no promise; there"),
         ("About this.\n\npromises: I1, I2\ncalm for 2 s\n", "mine", "I1, is no promise; there"),
+        (
+            "About this.\n\nneeds: luck\ncalm for 2 s\n",
+            "mine",
+            "luck is not counted; what is: rec",
+        ),
         ("A.\n\ncalm for 2 s\nbroken for 2 s\n", "line 4", "'broken for 2 s'"),
         ("A.\n\ncalm for 2 s\nbroken for 2 s\n", "line 4", WHAT_TO_WRITE),
         ("A.\n\ncalm for 2s\n", "line 3", WHAT_TO_WRITE),

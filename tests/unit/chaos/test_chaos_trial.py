@@ -21,20 +21,21 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from tests.unit.kit import KEYS, POOL, a_grant, create_pool, uuid7
+from tests.unit.kit import KEYS, NOW, POOL, a_grant, create_pool, uuid7
 
 from seatkeeper.chaos import trial as trial_module
 from seatkeeper.chaos.faults import Fault
 from seatkeeper.chaos.result import Outcome, ScenarioResult
 from seatkeeper.chaos.scenario import Scenario, ScenarioError, parse
-from seatkeeper.chaos.trial import Trial, TrialConfig, held_at
+from seatkeeper.chaos.trial import Mix, Trial, TrialConfig, held_at
 from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.chaos.worker_pool import Heartbeat, WorkerPool, WorkerPoolError
 from seatkeeper.oracle import witness as witness_module
 from seatkeeper.oracle.checker import Invariant, Violation
 from seatkeeper.oracle.record import Acquired, Attack, Believed, Denied, Prevented
 from seatkeeper.oracle.witness import Witness
-from seatkeeper.server.store import Delete, MemoryStore, Put, StoreRefused, records
+from seatkeeper.server.domain import Instant, Stay
+from seatkeeper.server.store import Delete, MemoryStore, Put, StoreRefused, records, stays
 
 LONG = 1000.0
 """Seconds that a request has been under way without an answer: since before every fault."""
@@ -62,6 +63,7 @@ class FakeWorkerPool(WorkerPool):
         self.answers_a_second = 100.0
         self.looks_until_served = 0
         self.unfinished: list[str] = []
+        self.changes = 0
         self.ended = ""
 
     @property
@@ -78,6 +80,10 @@ class FakeWorkerPool(WorkerPool):
             raise WorkerPoolError(self.ended)
 
     async def stop(self) -> list[str]:
+        return self.unfinished
+
+    async def change(self) -> list[str]:
+        self.changes += 1
         return self.unfinished
 
 
@@ -139,6 +145,7 @@ class Play:
     said: list[str] = field(default_factory=list)
     ttl_max: float = TTL
     before_end: Callable[[], Awaitable[None]] | None = None
+    at_work: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.outcome = Outcome(target="a stage", checked_by="a test", capacity=1)
@@ -148,7 +155,11 @@ class Play:
         config = TrialConfig(pools={POOL: 1}, ttl_max=self.ttl_max)
         worker_pool, notify = self.worker_pool, self.said.append
         return Trial(
-            self.stage, worker_pool, self.witness, config, self.outcome, notify, self.before_end
+            self.stage,
+            *(worker_pool, self.witness, config, self.outcome, notify, self.before_end),
+            mixes={
+                each: Mix(begin=partial(self.at_work.append, each)) for each in ("", "policy")
+            },
         )
 
     async def run(self, *scenarios: Scenario, conclude: bool = False) -> list[ScenarioResult]:
@@ -296,6 +307,39 @@ async def test_an_unknown_fault_is_reported_before_the_run(play: Play) -> None:
     )
     assert play.stage.events == []
     assert play.outcome.scenario_results == []
+
+
+async def test_others_are_at_work_where_a_scenario_says_so(play: Play) -> None:
+    theirs = user_record("users: policy\ncalm for 0 s", "theirs")
+    play.worker_pool.unfinished = ["bob"]
+    results = await play.run(NOTHING, theirs, theirs, NOTHING)
+    assert play.at_work == ["policy", ""]
+    assert play.worker_pool.changes == 2
+    said = [each.violations for each in results]
+    assert said == [[], ["I8 bob had not finished"], [], ["I8 bob had not finished"]]
+
+
+async def test_unknown_users_are_reported_before_the_run(play: Play) -> None:
+    with pytest.raises(ScenarioError, match=r"users robots are not to be had here; .*: policy"):
+        await play.run(RAIN, user_record("users: robots\ncalm for 0 s"))
+    assert play.stage.events == []
+
+
+async def test_a_scenario_in_which_nothing_happened_that_it_needs_proves_nothing(
+    watched: Play, store: MemoryStore
+) -> None:
+    lots = user_record("needs: kept\nRain.falls")
+    (without,) = await watched.run(lots)
+    assert without.inconclusive == "it did not happen meanwhile: kept"
+
+    async def keep() -> None:
+        value = stays.encode_stay(Stay(a_grant(1), Instant(NOW), Instant(NOW + 1000)))
+        await store.commit([Put(KEYS.stay(POOL, uuid7(1)), value)])
+
+    watched.stage.on_injection["Rain.falls"] = keep
+    *_, seen = await watched.run(lots)
+    assert (seen.inconclusive, seen.seen) == ("", {"kept": 1})
+    assert any("kept 1" in line for line in watched.said)
 
 
 async def test_faults_recover_when_users_end_by_themselves_during_them(play: Play) -> None:
