@@ -236,6 +236,17 @@ def _pools_in(data: bytes, names: tuple[str, ...], kind: bytes, end: bytes) -> s
     }
 
 
+def grants_gang(data: bytes) -> bool:
+    """Return whether a request to etcd grants seats of several pools of gangs."""
+    return len(_pools_in(data, GANG, b"grants", _PUT)) > 1
+
+
+def grants_one_of(data: bytes) -> bool:
+    """Return whether a request grants a seat of an alternative, and is about another one's queue."""
+    granting = _pools_in(data, EITHER, b"grants", _PUT)
+    return bool(granting) and bool(_pools_in(data, EITHER, b"queue", b"") - granting)
+
+
 class _Group:
     def __init__(self, middle: Middle) -> None:
         self._middle = middle
@@ -417,13 +428,13 @@ class Gang(_Group):
     @asynccontextmanager
     async def coordinator_dies_before_commit(self) -> AsyncIterator[str]:
         """The node that coordinates a gang dies when its grants are on their way, and do not arrive."""
-        async with self._middle.dies_before(self._grants_it) as place:
+        async with self._middle.dies_before(grants_gang) as place:
             yield place
 
     @asynccontextmanager
     async def coordinator_dies_after_commit(self) -> AsyncIterator[str]:
         """The node that coordinates a gang dies when etcd has its grants, and it has not the answer."""
-        async with self._middle.dies_after(self._grants_it) as place:
+        async with self._middle.dies_after(grants_gang) as place:
             yield place
 
     @asynccontextmanager
@@ -431,7 +442,7 @@ class Gang(_Group):
         """Owners of a gang's pools die while its grants are on their way, which arrive."""
         middle, witness = self._middle, self._middle.injected.witness
         owners = [await middle.owner(pool) for pool in GANG]
-        async with middle.caught(self._grants_it, Way.REQUESTS) as node:
+        async with middle.caught(grants_gang, Way.REQUESTS) as node:
             dead = [each for each in owners if each is not node]
             for each in dead:
                 each.process.kill()
@@ -442,9 +453,6 @@ class Gang(_Group):
                 await middle.until(lambda: len(witness.changes) > seen)
                 yield ", ".join(each.name for each in dead)
 
-    def _grants_it(self, data: bytes) -> bool:
-        return len(_pools_in(data, GANG, b"grants", _PUT)) > 1
-
 
 class OneOf(_Group):
     """A seat of one of two pools is granted, and the request leaves the other queue."""
@@ -452,19 +460,14 @@ class OneOf(_Group):
     @asynccontextmanager
     async def owner_dies_before_commit(self) -> AsyncIterator[str]:
         """The node dies whose grant of one alternative is on its way to etcd, and does not arrive."""
-        async with self._middle.dies_before(self._grants_it) as place:
+        async with self._middle.dies_before(grants_one_of) as place:
             yield place
 
     @asynccontextmanager
     async def owner_dies_after_commit(self) -> AsyncIterator[str]:
         """The node dies whose grant of one alternative etcd has, and which has not the answer."""
-        async with self._middle.dies_after(self._grants_it) as place:
+        async with self._middle.dies_after(grants_one_of) as place:
             yield place
-
-    def _grants_it(self, data: bytes) -> bool:
-        granting = _pools_in(data, EITHER, b"grants", _PUT)
-        queues = _pools_in(data, EITHER, b"queue", b"")
-        return bool(granting) and bool(queues - granting)
 
 
 class Kept(_Group):
