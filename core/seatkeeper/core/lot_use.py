@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seatkeeper.core.lots import Lot, LotKind, LotState, PoolLots, Price
 
@@ -126,6 +126,41 @@ def marks_of(
             found.append(LotSeats(lot.name, taken, lot.began_at, lot.kind, lot.price))
     over = min(seats, overdraft)
     return LotMarks(tuple(found), over) if found or over else None
+
+
+def within(
+    larger: tuple[LotMarks | None, int], smaller: tuple[LotMarks | None, int], seats: int
+) -> LotMarks | None:
+    """Return the marks of so many of the seats of a larger grant, among which are all of a smaller one.
+
+    Both are given with how many seats they have; the smaller one has no more than ``seats``.
+    """
+    outer, inner = larger[0] or LotMarks(), smaller[0] or LotMarks()
+    unmarked = max(0, larger[1] - outer.seats - (smaller[1] - inner.seats))
+    left = max(0, seats - smaller[1] - unmarked)
+    has = {each.key: each.seats for each in inner.lots}
+    found = inner
+    for each in outer.lots:
+        more = min(left, max(0, each.seats - has.get(each.key, 0)))
+        if more:
+            left -= more
+            found = joined(found, LotMarks((replace(each, seats=more),))) or found
+    over = min(left, max(0, outer.overdraft - inner.overdraft))
+    found = LotMarks(found.lots, found.overdraft + over)
+    return found if found.seats else None
+
+
+def joined(first: LotMarks | None, second: LotMarks | None) -> LotMarks | None:
+    """Return the marks of all of these seats; None: there are none."""
+    if first is None or second is None:
+        return first or second
+    sums = {each.key: each for each in first.lots}
+    for each in second.lots:
+        before = sums.get(each.key)
+        sums[each.key] = (
+            each if before is None else replace(each, seats=before.seats + each.seats)
+        )
+    return LotMarks(tuple(sums.values()), first.overdraft + second.overdraft)
 
 
 def counted(marked: Mapping[LotKey, int], lots: PoolLots) -> list[LotSeats]:

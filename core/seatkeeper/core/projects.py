@@ -12,6 +12,7 @@ from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.count_once import HOST
 from seatkeeper.core.counting import PLAIN, Counting
 from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
@@ -93,10 +94,14 @@ class PoolPolicy:
     """For how long seats are kept that were released or lost; None: they are free at once."""
     borrow: BorrowRule | None = None
     """How seats leave with machines; None: they do not."""
+    count_once: tuple[str, ...] = ()
+    """Grants of a project that have all of these in common count once; empty: each counts."""
 
     @cached_property
     def looks_at_hosts(self) -> bool:
         """Whether anything depends on the host that a request comes from."""
+        if HOST in self.count_once:
+            return True
         return self.rules.looks_at_hosts or any(each.who.hosts for each in self.reservations)
 
     @cached_property
@@ -148,6 +153,8 @@ class PoolPolicy:
             found.append(f"stay: {self.stay}")
         if self.borrow is not None:
             found.append(f"borrow: {self.borrow}")
+        if self.count_once:
+            found.append(f"count once: {', '.join(self.count_once)}")
         found += map(str, self.reservations)
         return found + self.rules.lines() + self.counting.lines()
 

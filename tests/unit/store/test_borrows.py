@@ -12,7 +12,7 @@ from seatkeeper.core.borrowing import BorrowRule
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Borrow, Instant, PoolPolicy, PoolSpec
 from seatkeeper.server.store import records
-from seatkeeper.server.store.formats import STAY_FORMAT, FormatUnsupported
+from seatkeeper.server.store.formats import COUNT_FORMAT, STAY_FORMAT, FormatUnsupported
 from seatkeeper.v1 import pool_service_pb2
 
 BORROW = Borrow(b"k" * 32, "thumb", Instant(NOW + 5_000), Instant(NOW + 9_000), NOW)
@@ -41,7 +41,7 @@ def test_other_grants_are_written_as_before() -> None:
 
 
 def test_a_newer_format_still_is_refused() -> None:
-    record = state_pb2.GrantRecord(format=STAY_FORMAT + 1)
+    record = state_pb2.GrantRecord(format=COUNT_FORMAT + 1)
     with pytest.raises(FormatUnsupported):
         records.grant_of("g", record)
 

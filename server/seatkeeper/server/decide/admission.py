@@ -13,6 +13,7 @@ from seatkeeper.server.domain.commands import Acquire, Release
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Instant, PoolState
 from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.snapshot import group_in
 
 
 def queue_refusal(
@@ -40,11 +41,18 @@ def will_wait(pool: PoolState, command: Acquire, plan: Plan, now: Instant) -> bo
     """
     if not command.may_wait:
         return False
+    is_sharing = pool.spec is not None and bool(pool.spec.policy.count_once)
     cost = cost_of(pool.spec, command)
-    if command.seats * cost > pool.free and not counts_only(pool.spec):
+    if not is_sharing and command.seats * cost > pool.free and not counts_only(pool.spec):
         return True
-    ticket = command.ticket(pool.guard.ticket_number + 1, now)
-    return plan.hold_back(weighed(pool.spec, ticket))
+    ticket = weighed(pool.spec, command.ticket(pool.guard.ticket_number + 1, now))
+    if is_sharing:
+        takes = pool.sum.takes(ticket.seats, group_in(pool, ticket))
+        if takes > pool.free and not counts_only(pool.spec):
+            return True
+        if not takes:
+            return False
+    return plan.hold_back(ticket)
 
 
 def is_known(pool: PoolState, command: Acquire) -> bool:

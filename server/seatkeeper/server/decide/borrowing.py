@@ -35,6 +35,7 @@ from seatkeeper.server.domain.commands import (
     Released,
     ReturnGrant,
 )
+from seatkeeper.server.domain.counted_once import NO_GROUP
 from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
 
 ANOTHERS = "another machine has borrowed the seats"
@@ -109,8 +110,17 @@ def _lent(draft: Draft, command: BorrowGrant, found: Grant | Ticket | None) -> O
     borrow = Borrow(
         command.machine_key, command.machine, until, at(until, rule.skew), draft.now
     )
-    after = replace(found, session_id=NO_SESSION, lease_id=0, heeds_within=None, borrow=borrow)
+    after = replace(
+        *(found,),
+        session_id=NO_SESSION,
+        lease_id=0,
+        heeds_within=None,
+        borrow=borrow,
+        group=NO_GROUP,
+    )
     draft.decision.lent[grant_id] = after
+    draft.sum.remove(found.seats, found.group)
+    draft.sum.add(after.seats, after.group)
     if grant_id in draft.pool.stays:
         # Of a session no more: nothing is kept of it when it ends, for its holder or for no one.
         draft.decision.stays[grant_id] = None
@@ -140,7 +150,18 @@ def _refusal(draft: Draft, command: BorrowGrant, found: Grant) -> BorrowRefusal 
     if refusal is None and (found.agent_id or found.work_key):
         work = f"agent {found.agent_id} works" if found.agent_id else "others wait for the work"
         return BorrowRefusal("borrow.in_use", f"{work} under the grant; ask for another")
+    if refusal is None and _is_shared(draft, found):
+        why = "the seats count once with those of other grants; ask when these have ended"
+        return BorrowRefusal("borrow.count_once", why)
     return refusal
+
+
+def _is_shared(draft: Draft, found: Grant) -> bool:
+    """Return whether others count once with a grant: its seats cannot leave without them."""
+    if not found.group:
+        return False
+    there = draft.pool.groups.members(found.group)
+    return any(each.grant_id not in draft.freed | {found.grant_id} for each in there)
 
 
 def _returned(draft: Draft, command: ReturnGrant, found: Grant | Ticket | None) -> Outcome:

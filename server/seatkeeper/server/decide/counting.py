@@ -37,41 +37,51 @@ def keeps_any(spec: PoolSpec | None) -> bool:
 
 
 def mark_of(
-    spec: PoolSpec | None, plan: Plan | None, ticket: Ticket, held: int, *, may_wait: bool
+    spec: PoolSpec | None,
+    plan: Plan | None,
+    ticket: Ticket,
+    held: tuple[int, int],
+    *,
+    may_wait: bool,
 ) -> AdvisoryMark | None:
-    """Return the mark of a grant that is made while ``held`` seats are; None: it needs none.
+    """Return the mark of a grant; None: it needs none.
 
-    ``may_wait``: whether its request would have waited where it was not served.
+    ``held``: how many seats are before it, and with it. ``may_wait``: whether its request would have
+    waited where it was not served.
     """
     if spec is None or plan is None or not counts_only(spec):
         return None
-    beyond = _beyond(spec, ticket, held)
+    beyond = _beyond(spec, held)
+    before, _ = held
     if (why := _refused(spec, ticket)) is not None:
         return _mark(why, beyond, is_refusal=True)
     why = plan.would_wait(ticket)
     if beyond and (why is None or why.rule is Rule.SEATS):
         asked = "1 seat" if ticket.seats == 1 else f"{ticket.seats} seats"
-        why = Reason(Rule.SEATS, f"it wants {asked}, and {held} of {spec.seats} were held")
+        why = Reason(Rule.SEATS, f"it wants {asked}, and {before} of {spec.seats} were held")
     return None if why is None else _mark(why, beyond, is_refusal=not may_wait)
 
 
-def mark_of_moved(spec: PoolSpec | None, ticket: Ticket, held: int) -> AdvisoryMark | None:
-    """Return the mark of seats that their holder takes over, while ``held`` others are; None: none.
+def mark_of_moved(
+    spec: PoolSpec | None, ticket: Ticket, held: tuple[int, int]
+) -> AdvisoryMark | None:
+    """Return the mark of seats that their holder takes over; None: none. ``held``: as above.
 
     Nothing waited for them, and they were counted when they were first granted.
     """
     if spec is None or not counts_only(spec):
         return None
-    beyond = _beyond(spec, ticket, held)
+    beyond = _beyond(spec, held)
     if (why := _refused(spec, ticket)) is not None:
         return _mark(why, beyond, is_refusal=True)
     text = f"more seats than {spec.seats} are held, and some are taken over"
     return _mark(Reason(Rule.SEATS, text), beyond, is_refusal=False) if beyond else None
 
 
-def _beyond(spec: PoolSpec, ticket: Ticket, held: int) -> int:
-    """Return how many seats of a grant are beyond the capacity, while ``held`` others are."""
-    return min(ticket.seats, max(0, held + ticket.seats - spec.seats))
+def _beyond(spec: PoolSpec, held: tuple[int, int]) -> int:
+    """Return how many seats of a grant are beyond the capacity; ``held``: before it, and with it."""
+    before, after = held
+    return min(after - before, max(0, after - spec.seats))
 
 
 def _mark(why: Reason, beyond: int, *, is_refusal: bool) -> AdvisoryMark:

@@ -19,6 +19,7 @@ from seatkeeper.server.domain.commands import (
     TakeOver,
     WorkEnd,
 )
+from seatkeeper.server.domain.counted_once import SeatSum
 from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.holds import Holds
 from seatkeeper.server.domain.limits import Limits
@@ -119,7 +120,8 @@ class Draft:
     """The last that was given out."""
     number: int = field(init=False)
     """The last ticket's."""
-    held: int = field(init=False)
+    sum: SeatSum = field(init=False)
+    """What is in use, as far as it is decided."""
     is_advisory: bool = field(init=False)
     """Whether seats beyond the capacity are granted, and marked."""
     reserved: int = field(init=False, default=0)
@@ -158,12 +160,17 @@ class Draft:
         self.decision = Decision(with_usage(self.pool, self.now), self.now, self.marks.written)
         self.fence = self.pool.guard.fence
         self.number = self.pool.guard.ticket_number
-        self.held = self.pool.held
+        self.sum = self.pool.sum.branch()
         self.is_advisory = counts_only(self.pool.spec)
         self.moves = Moves(self.pool, self.decision.moved)
         self.overtaken = Overtaken(self.pool)
         self.holds = self.pool.guard.holds
         self.width = 2 if self.pool.stays or keeps_any(self.pool.spec) else 1
+
+    @property
+    def held(self) -> int:
+        """How many seats are in use, as far as it is decided."""
+        return self.sum.of()
 
     def fits(self, writes: int) -> bool:
         """Return whether so many writes more fit into one transaction."""
@@ -212,7 +219,7 @@ class Draft:
         """Free the seats of a stored grant, for the next ticket."""
         self.gone.add(grant.grant_id)
         self.decision.grants_ended.append(grant.grant_id)
-        self.held -= grant.seats
+        self.sum.remove(grant.seats, grant.group)
         self.reserved += RELEASE_WRITES - 2
         if grant.grant_id in self.pool.stays:
             self.decision.stays[grant.grant_id] = None
@@ -228,7 +235,7 @@ class Draft:
     def free_kept(self, kept: Grant) -> None:
         """Keep seats no more: they are for the next ticket, or for the one that they were kept for."""
         self.unkept.add(kept.grant_id)
-        self.held -= kept.seats
+        self.sum.remove(kept.seats, kept.group)
         self.decision.stays[kept.grant_id] = None
         self.decision.kept_freed.append(kept)
         before = self.decision.kept
@@ -277,4 +284,5 @@ def snapshot(draft: Draft) -> PoolSnapshot:
         ended=draft.freed,
         new=[ticket for _, ticket in draft.asked.values()],
         impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
+        sum=draft.sum,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from seatkeeper.server.domain import Grant, PoolState, Ticket
+from seatkeeper.server.domain import PoolState, Ticket
 
 
 class Overtaken:
@@ -14,10 +14,10 @@ class Overtaken:
         self._pool = pool
         self._seats = dict(pool.guard.overtaken)
 
-    def note(self, grant: Grant, passed: Iterable[str]) -> None:
-        """Count a grant for those that it overtakes."""
+    def note(self, seats: int, passed: Iterable[str]) -> None:
+        """Count the seats that a grant takes for those that it overtakes."""
         for grant_id in passed:
-            self._seats[grant_id] = self._seats.get(grant_id, 0) + grant.seats
+            self._seats[grant_id] = self._seats.get(grant_id, 0) + seats
 
     def waiting(
         self, new: Iterable[Ticket], ended: Collection[str], served: Collection[str]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from seatkeeper.server.decide import reclaimed
 from seatkeeper.server.decide.counting import mark_of
@@ -10,7 +11,9 @@ from seatkeeper.server.decide.draft import RELEASE_WRITES, Draft, snapshot
 from seatkeeper.server.decide.work import WorksBegun
 from seatkeeper.server.domain.advisory import AdvisoryMark
 from seatkeeper.server.domain.commands import Granted
+from seatkeeper.server.domain.counted_once import Group
 from seatkeeper.server.domain.state import Grant, Ticket
+from seatkeeper.server.policy.returning import after, group_of_grant
 
 
 def free_reclaimed(draft: Draft, over: Collection[int]) -> None:
@@ -34,10 +37,10 @@ def serve_queue(draft: Draft) -> None:
     draft.plan, returns = plan, plan.returns
     for ticket in plan.serve:
         taken = returns.get(ticket.grant_id, ()) if returns else ()
-        if taken:
-            free += sum(kept.seats for kept in taken)
         is_new = ticket.grant_id in draft.asked
-        is_free = ticket.seats <= free or draft.is_advisory
+        group = group_of_grant(draft.pool, ticket, taken)
+        takes = _takes(draft, ticket, group, taken)
+        is_free = takes <= free or draft.is_advisory
         if not is_free or not (is_new or _is_stored(draft, ticket)):
             return  # The policy is wrong, and no seat is granted that is not there.
         if not works.may_begin(ticket):
@@ -45,10 +48,28 @@ def serve_queue(draft: Draft) -> None:
         if (taken or not is_new) and not draft.fits(len(taken) + (0 if is_new else 2)):
             draft.decision.unserved = True
             return
-        free -= ticket.seats
+        free -= takes
         for kept in taken:
             draft.free_kept(kept)
-        _grant(draft, ticket, is_new=is_new, continues=taken[0].fence if taken else 0)
+        served = _Served(takes, group, taken[0].fence if taken else 0)
+        _grant(draft, ticket, served, is_new=is_new)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """How a ticket is served."""
+
+    takes: int
+    """The seats that are in use more than before."""
+    group: Group
+    continues: int
+
+
+def _takes(draft: Draft, ticket: Ticket, group: Group, taken: Sequence[Grant]) -> int:
+    """Return how many more seats are in use once a ticket has its own, and these are kept no more."""
+    if taken:
+        return after(draft.pool, draft.sum, ticket, taken).of() - draft.held
+    return draft.sum.takes(ticket.seats, group)
 
 
 def _is_stored(draft: Draft, ticket: Ticket) -> bool:
@@ -61,7 +82,7 @@ def _is_stored(draft: Draft, ticket: Ticket) -> bool:
     )
 
 
-def _grant(draft: Draft, ticket: Ticket, *, is_new: bool, continues: int) -> None:
+def _grant(draft: Draft, ticket: Ticket, served: _Served, *, is_new: bool) -> None:
     draft.fence += 1
     grant = Grant(
         grant_id=ticket.grant_id,
@@ -73,14 +94,16 @@ def _grant(draft: Draft, ticket: Ticket, *, is_new: bool, continues: int) -> Non
         asked_at=ticket.queued_at,
         granted_at=draft.now,
         heeds_within=reclaimed.heeds_within(draft.pool.spec, ticket),
-        mark=_advisory_mark(draft, ticket) if draft.is_advisory else None,
-        continues=continues,
+        mark=_advisory_mark(draft, ticket, served.takes) if draft.is_advisory else None,
+        continues=served.continues,
+        group=served.group,
     )
-    draft.held += grant.seats
+    draft.sum.add(grant.seats, grant.group)
     draft.served[grant.grant_id] = grant
     draft.decision.grants.append(grant)
     if draft.plan is not None:
-        draft.overtaken.note(grant, draft.plan.passed.get(grant.grant_id, ()))
+        passed = draft.plan.passed.get(grant.grant_id, ())
+        draft.overtaken.note(served.takes, passed)
     if is_new:
         command, _ = draft.asked.pop(grant.grant_id)
         draft.reserved -= 1
@@ -89,8 +112,9 @@ def _grant(draft: Draft, ticket: Ticket, *, is_new: bool, continues: int) -> Non
         draft.decision.tickets_ended.append(grant.grant_id)
 
 
-def _advisory_mark(draft: Draft, ticket: Ticket) -> AdvisoryMark | None:
+def _advisory_mark(draft: Draft, ticket: Ticket, takes: int) -> AdvisoryMark | None:
     """Return why a binding pool would not have granted a ticket now; None: it would have."""
     asked = draft.asked.get(ticket.grant_id)
     may_wait = asked is None or asked[0].may_wait
-    return mark_of(draft.pool.spec, draft.plan, ticket, draft.held, may_wait=may_wait)
+    held = draft.held, draft.held + takes
+    return mark_of(draft.pool.spec, draft.plan, ticket, held, may_wait=may_wait)

@@ -26,6 +26,7 @@ from seatkeeper.server.domain.commands import Forced, Granted, Refusal, TakeOver
 from seatkeeper.server.domain.state import Grant, PoolSpec, Ticket
 from seatkeeper.server.policy.returning import may_return
 from seatkeeper.server.policy.rules import Reason, Rule
+from seatkeeper.server.policy.snapshot import group_in
 
 NOT_THERE = (
     "there is no live grant {} of this holder in the pool; "
@@ -37,6 +38,10 @@ CALLED_BACK = (
 DRAINED = "the pool is drained, and grants nothing: the seats stay where they are"
 NO_ROOM = (
     "more seats are held than the pool has by now; nothing is granted until some are released"
+)
+SHARED = (
+    "other grants count once with it where it is, and would not there: the seats stay with them; ask for "
+    "others"
 )
 
 _LEFT_OPEN = {Refusal.POOL_NOT_FOUND, Refusal.SESSION_LOST, Refusal.FINISHED}
@@ -130,10 +135,22 @@ def _without_room(
         return None
     if draft.held > spec.open_seats:
         return Refusal.NO_SEAT_FREE, NO_ROOM
+    if _takes_more(draft, command, taken):
+        return Refusal.NO_SEAT_FREE, SHARED
     if spec.policy.rules is NO_RULES:
         return None
     there = _as_ticket(draft, command, taken)
     return refused_by_rules(spec, there) or _host_full(draft, spec, command, taken)
+
+
+def _takes_more(draft: Draft, command: TakeOver, taken: Grant) -> bool:
+    """Return whether more is in use afterwards: others count once with it where it is, and not there."""
+    if not taken.group:
+        return False
+    ticket, after = _as_ticket(draft, command, taken), draft.sum.branch()
+    after.remove(taken.seats, taken.group)
+    after.add(ticket.seats, group_in(draft.pool, ticket))
+    return after.of() > draft.held
 
 
 def _host_full(
@@ -142,8 +159,9 @@ def _host_full(
     most, host = spec.policy.rules.per_host.seats, command.host.lower()
     if most is None or not host or host == taken.host.lower():
         return None
-    held = draft.pool.by_rules.held_on.get(host, 0)
-    if held + taken.seats <= most:
+    there, group = draft.pool.by_rules.of_hosts, group_in(draft.pool, _as_ticket(draft, command, taken))
+    held = there.of(host)
+    if held + there.takes(taken.seats, group, host) <= most:
         return None
     text = f"host {host} holds {held} seats, and each may hold {most}"
     return Refusal.NO_SEAT_FREE, f"{Reason(Rule.PER_HOST, text)}; release some there first"
@@ -172,7 +190,10 @@ def _as_ticket(draft: Draft, command: TakeOver, taken: Grant) -> Ticket:
 
 
 def _grant(draft: Draft, command: TakeOver, taken: Grant) -> None:
-    mark = mark_of_moved(draft.pool.spec, _as_ticket(draft, command, taken), draft.held)
+    ticket = _as_ticket(draft, command, taken)
+    group = group_in(draft.pool, ticket)
+    held = draft.held, draft.held + draft.sum.takes(ticket.seats, group)
+    mark = mark_of_moved(draft.pool.spec, ticket, held)
     draft.fence += 1
     grant = Grant(
         grant_id=command.grant_id,
@@ -187,8 +208,9 @@ def _grant(draft: Draft, command: TakeOver, taken: Grant) -> None:
         mark=mark,
         continues=taken.fence,
         taken_from=taken.held_since,
+        group=group,
     )
-    draft.held += grant.seats
+    draft.sum.add(grant.seats, grant.group)
     draft.decision.grants.append(grant)
     draft.decision.unserved = True
     draft.is_closed = True

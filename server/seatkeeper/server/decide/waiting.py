@@ -9,6 +9,7 @@ from seatkeeper.server.domain.gang import is_choice
 from seatkeeper.server.domain.state import PoolSpec, Ticket
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.returning import kept_from
+from seatkeeper.server.policy.snapshot import group_in
 
 
 def store_waiting(draft: Draft) -> None:
@@ -28,7 +29,7 @@ def store_waiting(draft: Draft) -> None:
             entering.add(command)
             draft.decision.tickets.append(ticket)
             draft.answer(command, Queued(ticket))
-        elif draft.decision.unserved:
+        elif draft.decision.unserved or _joins_now(draft, ticket):
             # A seat may be free: the queue was cut short by the size of the transaction.
             draft.decision.deferred.append(command)
         else:
@@ -51,6 +52,14 @@ def store_waiting(draft: Draft) -> None:
             draft.answer(command, Queued(draft.decision.moved.get(grant_id, stored)))
         else:
             draft.deny(command, *no_seat(draft.pool.spec))
+
+
+def _joins_now(draft: Draft, ticket: Ticket) -> bool:
+    """Return whether a request counts once with what this decision grants: the next one knows that."""
+    if draft.pool.spec is None or not draft.pool.spec.policy.count_once:
+        return False
+    group = group_in(draft.pool, ticket)
+    return bool(group) and any(each.group == group for each in draft.served.values())
 
 
 def no_seat(

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from seatkeeper.server.domain.counted_once import SeatSum
+
 if TYPE_CHECKING:
     from seatkeeper.server.domain.state import Grant, QueueKey, Ticket
 
@@ -17,7 +19,7 @@ class ProjectIndex:
     def __init__(
         self, grants: Iterable[Grant], tickets: Iterable[tuple[QueueKey, Ticket]]
     ) -> None:
-        self.held: Counter[str] = Counter()
+        self.sum = SeatSum()
         self.queues: dict[str, list[QueueKey]] = {}
         """Of those projects alone that have tickets."""
         self._wanted: dict[str, Counter[int]] = {}
@@ -26,19 +28,22 @@ class ProjectIndex:
         for key, ticket in tickets:
             self.add_ticket(key, ticket)
 
+    @property
+    def held(self) -> Counter[str]:
+        """The seats of each project that holds any."""
+        return self.sum.held
+
     def seats_wanted_max(self, project: str) -> int:
         """Return the most seats that a ticket of a project wants; 0: it has none."""
         return max(self._wanted.get(project, ()), default=0)
 
     def add_grant(self, grant: Grant) -> None:
         """Count a grant."""
-        self.held[grant.project] += grant.seats
+        self.sum.add(grant.seats, grant.group, grant.project)
 
     def remove_grant(self, grant: Grant) -> None:
         """Count a grant no longer."""
-        self.held[grant.project] -= grant.seats
-        if not self.held[grant.project]:
-            del self.held[grant.project]
+        self.sum.remove(grant.seats, grant.group, grant.project)
 
     def add_ticket(self, key: QueueKey, ticket: Ticket) -> None:
         """Add a ticket at its place."""

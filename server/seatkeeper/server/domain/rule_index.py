@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from seatkeeper.core.pool_rules import PoolRules
+from seatkeeper.server.domain.counted_once import SeatSum
 
 if TYPE_CHECKING:
     from seatkeeper.server.domain.state import Grant, Ticket
@@ -19,8 +20,8 @@ class RuleIndex:
         self, rules: PoolRules, grants: Iterable[Grant], tickets: Iterable[Ticket]
     ) -> None:
         self.rules = rules
-        self.held: Counter[str] = Counter()
-        self.held_on: Counter[str] = Counter()
+        self.of_holders = SeatSum()
+        self.of_hosts = SeatSum()
         """By host, in small letters; of hosts that are known."""
         self.waiting_on: Counter[str] = Counter()
         """How many tickets are of each host."""
@@ -33,19 +34,15 @@ class RuleIndex:
 
     def add_grant(self, grant: Grant) -> None:
         """Count a grant."""
-        self.held[grant.holder] += grant.seats
+        self.of_holders.add(grant.seats, grant.group, grant.holder)
         if grant.host:
-            self.held_on[grant.host.lower()] += grant.seats
+            self.of_hosts.add(grant.seats, grant.group, grant.host.lower())
 
     def remove_grant(self, grant: Grant) -> None:
         """Count a grant no longer."""
-        self.held[grant.holder] -= grant.seats
-        if not self.held[grant.holder]:
-            del self.held[grant.holder]
-        if grant.host and not (left := self.held_on[grant.host.lower()] - grant.seats):
-            del self.held_on[grant.host.lower()]
-        elif grant.host:
-            self.held_on[grant.host.lower()] = left
+        self.of_holders.remove(grant.seats, grant.group, grant.holder)
+        if grant.host:
+            self.of_hosts.remove(grant.seats, grant.group, grant.host.lower())
 
     def add_ticket(self, ticket: Ticket) -> None:
         """Look at a ticket."""

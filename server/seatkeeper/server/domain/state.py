@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
@@ -23,6 +23,13 @@ from seatkeeper.server.domain.advisory import AdvisoryCounts, AdvisoryMark
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.borrow import Borrow
 from seatkeeper.server.domain.completed import CompletedIds
+from seatkeeper.server.domain.counted_once import (
+    NO_GROUP,
+    Group,
+    Groups,
+    SeatSum,
+    WaitingGroups,
+)
 from seatkeeper.server.domain.drain import Drain
 from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.holds import NO_HOLDS, Holds
@@ -143,6 +150,9 @@ class Grant(HasAttribution):
     """The machine that has the seats, and then no session holds them; None: a session does."""
     taken_from: Instant = Instant(0)
     """Since when its holder has held the seats, if under another grant before; 0: it has not."""
+    group: Group = NO_GROUP
+    """What it has in common with those with which it counts once, by the pool's rule as it was granted;
+    empty: it counts by itself."""
 
     @property
     def held_since(self) -> Instant:
@@ -219,9 +229,12 @@ class PoolState:
     """What each session's latest watermark says of ends that an administrator caused: the message for
     its holder, by grant id."""
     dead_sessions: set[str] = field(default_factory=set)
-    held: int = 0
     marked: MarkedSeats = field(init=False, default_factory=MarkedSeats)
-    """How many of these come from each lot."""
+    """How many of the seats held come from each lot."""
+    sum: SeatSum = field(init=False, default_factory=SeatSum, repr=False, compare=False)
+    """How many seats are held, under no name."""
+    groups: Groups = field(init=False, default_factory=Groups, repr=False, compare=False)
+    """The grants, and kept seats, that count together."""
     borrowed: dict[str, Grant] = field(init=False, default_factory=dict)
     """The grants that machines have borrowed, by id."""
     tickets_of: Counter[str] = field(init=False, default_factory=Counter)
@@ -245,6 +258,15 @@ class PoolState:
     """None: the pool has no rules."""
     _by_windows: WindowIndex | None = field(init=False, default=None, repr=False, compare=False)
     """None: no window is open."""
+    _waiting_groups: WaitingGroups | None = field(
+        init=False, default=None, repr=False, compare=False
+    )
+    """None: no policy has asked for it."""
+
+    @property
+    def held(self) -> int:
+        """Seats that are in use. Those that several grants share count once."""
+        return self.sum.held[""]
 
     @property
     def free(self) -> int:
@@ -286,6 +308,24 @@ class PoolState:
             self._by_windows = WindowIndex(self.spec, self._holding(), self.tickets.values())
         return self._by_windows
 
+    @property
+    def waiting_groups(self) -> WaitingGroups:
+        """The tickets of each group. Made anew when the pool's rule has changed."""
+        named = self.spec.policy.count_once if self.spec else ()
+        if self._waiting_groups is None or self._waiting_groups.named != named:
+            self._waiting_groups = WaitingGroups(named, self.tickets.values())
+        return self._waiting_groups
+
+    @property
+    def kept_seats(self) -> int:
+        """How many seats fewer would be in use if none were kept."""
+        if not self.groups:
+            return sum(each.seats for each in self.kept.values())
+        without = self.sum.branch()
+        for each in self.kept.values():
+            without.remove(each.seats, each.group)
+        return -without.held[""]
+
     def _holding(self) -> Iterable[Grant]:
         return chain(self.grants.values(), self.kept.values())
 
@@ -310,9 +350,9 @@ class PoolState:
         if (before := self.grants.pop(grant.grant_id, None)) is not None:
             self._discount(before)
         self.grants[grant.grant_id] = grant
-        self._count(grant)
-        if self.stays:
+        if self.stays:  # first: both have the same id
             self._keep(grant.grant_id)
+        self._count(grant)
 
     def remove_grant(self, grant_id: str) -> Grant | None:
         """Remove and return the grant of this id, if there is one."""
@@ -345,8 +385,10 @@ class PoolState:
             self._count(kept)
 
     def _count(self, grant: Grant) -> None:
-        self.held += grant.seats
-        if grant.marks is not None:
+        self.sum.add(grant.seats, grant.group)
+        if grant.group:
+            self._regroup(grant, self.groups.add)
+        elif grant.marks is not None:
             self.marked.add(grant.marks)
         if self._projects is not None:
             self._projects.add_grant(grant)
@@ -360,8 +402,10 @@ class PoolState:
             self.borrowed[grant.grant_id] = grant
 
     def _discount(self, grant: Grant) -> None:
-        self.held -= grant.seats
-        if grant.marks is not None:
+        self.sum.remove(grant.seats, grant.group)
+        if grant.group:
+            self._regroup(grant, self.groups.remove)
+        elif grant.marks is not None:
             self.marked.add(grant.marks, -1)
         if self._projects is not None:
             self._projects.remove_grant(grant)
@@ -373,6 +417,16 @@ class PoolState:
             _discard(self.work_held, grant)
         if grant.borrow is not None:
             del self.borrowed[grant.grant_id]
+
+    def _regroup(self, grant: Grant, change: Callable[[Grant], None]) -> None:
+        """Let a member come or go. The seats of a group come from where its largest member's do."""
+        before = self.groups.largest(grant.group)
+        change(grant)
+        after = self.groups.largest(grant.group)
+        if before is not None and before.marks is not None:
+            self.marked.add(before.marks, -1)
+        if after is not None and after.marks is not None:
+            self.marked.add(after.marks)
 
     def put_ticket(self, ticket: Ticket) -> None:
         """Add a ticket, or replace the one of this id."""
@@ -392,6 +446,8 @@ class PoolState:
             self._by_rules.add_ticket(ticket)
         if self._by_windows is not None:
             self._by_windows.add_ticket(ticket)
+        if self._waiting_groups is not None:
+            self._waiting_groups.add(ticket)
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -414,6 +470,8 @@ class PoolState:
                 self._by_rules.remove_ticket(ticket)
             if self._by_windows is not None:
                 self._by_windows.remove_ticket(ticket)
+            if self._waiting_groups is not None:
+                self._waiting_groups.remove(ticket)
         return ticket
 
 

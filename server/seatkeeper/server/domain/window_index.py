@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from seatkeeper.core.pool_rules import finder
+from seatkeeper.server.domain.counted_once import SeatSum
 
 if TYPE_CHECKING:
     from seatkeeper.server.domain.state import Grant, PoolSpec, Ticket
@@ -32,12 +33,17 @@ class WindowIndex:
             for name, each in self.reservations.items()
         }
         self._known: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        self.held: Counter[str] = Counter()
+        self.sum = SeatSum()
         self.waiting: Counter[str] = Counter()
         for grant in grants:
             self.add_grant(grant)
         for ticket in tickets:
             self.add_ticket(ticket)
+
+    @property
+    def held(self) -> Counter[str]:
+        """The seats that those hold whom each reservation is for."""
+        return self.sum.held
 
     def is_of(self, spec: PoolSpec) -> bool:
         """Return whether it is of this very specification."""
@@ -57,12 +63,12 @@ class WindowIndex:
     def add_grant(self, grant: Grant) -> None:
         """Count a grant."""
         for name in self.kept_for(grant):
-            self.held[name] += grant.seats
+            self.sum.add(grant.seats, grant.group, name)
 
     def remove_grant(self, grant: Grant) -> None:
         """Count a grant no longer."""
         for name in self.kept_for(grant):
-            self.held[name] -= grant.seats
+            self.sum.remove(grant.seats, grant.group, name)
 
     def add_ticket(self, ticket: Ticket) -> None:
         """Count a ticket."""

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from seatkeeper.server.domain import Ticket
+from seatkeeper.server.domain import Grant, Ticket
+from seatkeeper.server.domain.counted_once import NO_GROUP, SeatSum
 from seatkeeper.server.policy.rules import Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -30,16 +31,16 @@ class Room:
         self._of_hosts = _Each(Rule.PER_HOST, "host", rules.per_host.seats)
         self._of_projects = _Each(Rule.PER_PROJECT, "project", rules.per_project.seats)
         if self._of_holders.most is not None:
-            self._of_holders.held = state.by_rules.held
+            self._of_holders.count(state.by_rules.of_holders)
         if self._of_hosts.most is not None:
-            self._of_hosts.held = state.by_rules.held_on
+            self._of_hosts.count(state.by_rules.of_hosts)
         if self._of_projects.most is not None:
-            self._of_projects.held = state.projects.held
+            self._of_projects.count(state.projects.sum)
         for grant_id in pool.ended:
             if (grant := state.holding(grant_id)) is not None:
-                self._of_holders.add(grant.holder, -grant.seats)
-                self._of_hosts.add(grant.host.lower(), -grant.seats)
-                self._of_projects.add(grant.project, -grant.seats)
+                self._of_holders.end(grant.holder, grant)
+                self._of_hosts.end(grant.host.lower(), grant)
+                self._of_projects.end(grant.project, grant)
 
     def admits(self, ticket: Ticket) -> bool:
         """Return whether a ticket fits, and none that it must not pass is held back.
@@ -137,7 +138,8 @@ class _Each:
     """None: all, and nothing is counted."""
     held: Counter[str] = field(default_factory=Counter)
     """As stored; not changed here."""
-    more: Counter[str] = field(default_factory=Counter)
+    now: SeatSum = field(default_factory=SeatSum)
+    """With what the plan takes, and without what ends."""
     closed: set[str] = field(default_factory=set)
     """Queues of theirs in which a ticket is held back."""
 
@@ -145,12 +147,19 @@ class _Each:
         """Return whether there is a most for it: of a host that is not known, nothing is counted."""
         return self.most is not None and bool(name)
 
+    def count(self, stored: SeatSum) -> None:
+        self.held, self.now = stored.held, stored.branch()
+
     def has(self, name: str) -> int:
-        return self.held[name] + self.more[name]
+        return self.now.of(name)
 
     def add(self, name: str, seats: int) -> None:
         if self.is_counted(name):
-            self.more[name] += seats
+            self.now.add(seats, NO_GROUP, name)
+
+    def end(self, name: str, grant: Grant) -> None:
+        if self.is_counted(name):
+            self.now.remove(grant.seats, grant.group, name)
 
     def admits(self, name: str, seats: int, queue: str, *, may_wait: bool) -> bool:
         if self.most is None or not name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.advisory import advisory
+from seatkeeper.server.policy.counting_once import counting_once
 from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.holding import with_holds
@@ -25,11 +26,16 @@ class ByPool:
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the pool's policy, with what windows and long holds call back."""
         if not pool.state.kept:
-            return self._calling_back(pool, now)
-        tickets, returns = returning(pool)
-        others = without(pool, tickets, returns) if tickets else pool
-        plan = self._calling_back(others, now)
+            return self._counting(pool, now)
+        tickets, returns, in_use = returning(pool)
+        others = without(pool, tickets, returns, in_use) if tickets else pool
+        plan = self._counting(others, now)
         return with_returns(plan, tickets, returns) if tickets else plan
+
+    def _counting(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        if not pool.counts_once:
+            return self._calling_back(pool, now)
+        return counting_once(self._calling_back, pool, now)
 
     def _calling_back(self, pool: PoolSnapshot, now: Instant) -> Plan:
         planned = with_openings(self._behind_gangs(pool, now), pool, now)

@@ -29,13 +29,14 @@ class Kept:
         self._now = now
         self._index = index
         self.free = pool.free
-        held = Counter(index.held)
+        held = index.sum.branch()
         for grant_id in pool.ended:
             if (grant := pool.state.holding(grant_id)) is not None:
                 for name in index.kept_for(grant):
-                    held[name] -= grant.seats
+                    held.remove(grant.seats, grant.group, name)
         self._left = {
-            name: max(0, each.seats - held[name]) for name, each in index.reservations.items()
+            name: max(0, each.seats - held.of(name))
+            for name, each in index.reservations.items()
         }
         """By reservation: the seats that are kept, and not in use."""
         self._waiting = Counter(index.waiting)

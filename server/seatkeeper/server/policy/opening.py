@@ -20,7 +20,7 @@ from datetime import timedelta
 from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy
 from seatkeeper.server.policy.kept import Kept, kept_in
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.reclaiming import CallBack
+from seatkeeper.server.policy.reclaiming import CallBack, members_of
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 CALLED_MAX = 256
@@ -56,14 +56,15 @@ def with_openings(plan: Plan, pool: PoolSnapshot, now: Instant) -> Plan:
     reason = f"seats are kept for {first.who} (reservation {first.name})"
     found = [
         CallBack(grant, "", Cause.RESERVATION, notice, reason)
-        for grant in _enough(pool, kept, spec.policy, lacking)
+        for unit in _enough(pool, kept, spec.policy, lacking)
+        for grant in members_of(pool, unit)
         if grant.grant_id not in there
     ]
     return replace(plan, reclaim=[*plan.reclaim, *found])
 
 
 def _enough(pool: PoolSnapshot, kept: Kept, policy: PoolPolicy, need: int) -> list[Grant]:
-    """Return grants that have so many seats together, or all that may be called back."""
+    """Return units that have so many seats together, or all that may be called back."""
     held = _held(pool, policy)
     taken: list[Grant] = []
     for grant in _in_order(pool, kept):
@@ -89,13 +90,16 @@ def _in_order(pool: PoolSnapshot, kept: Kept) -> Iterator[Grant]:
     running = pool.state.guard.reclaims.running
     able = [
         grant
-        for grant in pool.grants()
-        if grant.heeds_within is not None and not kept.is_for(grant)
+        for grant in pool.units()
+        if grant.heeds_within is not None and not any(map(kept.is_for, members_of(pool, grant)))
     ]
 
     def place(grant: Grant) -> tuple[int, int, int]:
-        reclaim = running.get(grant.grant_id)
-        return (0, reclaim.number, 0) if reclaim else (1, grant.priority, -grant.fence)
+        reclaims = [running.get(each.grant_id) for each in members_of(pool, grant)]
+        numbers = [each.number for each in reclaims if each is not None]
+        if len(numbers) == len(reclaims):
+            return 0, min(numbers), 0
+        return 1, grant.priority, -grant.fence
 
     yield from sorted(able, key=place)
 
@@ -105,6 +109,6 @@ def _held(pool: PoolSnapshot, policy: PoolPolicy) -> Counter[str]:
     found: Counter[str] = Counter()
     guaranteed: Mapping[str, int] = policy.guaranteed
     if any(guaranteed.values()):
-        for grant in pool.grants():
+        for grant in pool.units():
             found.update(dict.fromkeys(policy.path(grant.project), grant.seats))
     return found

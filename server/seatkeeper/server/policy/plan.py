@@ -96,6 +96,9 @@ class Plan:
     not among these, is called back no more."""
     returns: Mapping[str, Sequence[Grant]] = field(default_factory=dict)
     """By id of a ticket in ``serve`` that takes over seats which are kept for it: those."""
+    takes: Mapping[str, int] = field(default_factory=dict)
+    """By id of a ticket in ``serve``: the seats that it takes, where those that it asks for count once
+    with others."""
     next_wake: Instant | None = None
     """When the plan of the same pool may differ from this one; None: never. Always in the future."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seatkeeper.server.domain import Cause, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain.counted_once import SeatSum, said_of
 from seatkeeper.server.domain.holds import span
 from seatkeeper.server.domain.rule_start import begins_next, why_no_burst
-from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.snapshot import PoolSnapshot, group_in
 
 
 def prospects(pool: PoolSnapshot, ticket: Ticket, now: Instant) -> Iterator[str]:
@@ -23,6 +24,9 @@ def prospects(pool: PoolSnapshot, ticket: Ticket, now: Instant) -> Iterator[str]
     if ticket.attribution.cost != 1:
         cost, named = ticket.attribution.cost, ticket.attribution.cost_class or "default"
         yield f"one that it asks for counts as {cost}, by the costs of class {named}"
+    takes = pool.charged(ticket).seats
+    if takes < ticket.seats:
+        yield f"it {counts_once(pool, ticket)}, and takes {takes} of {_seats(ticket.seats)}"
     yield from _called_back(pool, spec, ticket)
     if spec.overdraft and (held := pool.state.marked.overdraft):
         yield f"of an overdraft of {spec.overdraft}, {held} {_are(held)} held"
@@ -40,15 +44,22 @@ def prospects(pool: PoolSnapshot, ticket: Ticket, now: Instant) -> Iterator[str]
             )
 
 
+def counts_once(pool: PoolSnapshot, ticket: Ticket) -> str:
+    """Return with what a ticket counts once, as what it does."""
+    group = group_in(pool.state, ticket)
+    number = len(pool.members(group))
+    others = "a grant" if number == 1 else f"{number} grants"
+    return f"counts once with {others} of {said_of(group)}"
+
+
 def _called_back(pool: PoolSnapshot, spec: PoolSpec, ticket: Ticket) -> Iterator[str]:
     grants, path = pool.state.grants, spec.policy.path(ticket.project)
     for project in path:
-        seats = sum(
-            grants[grant_id].seats
-            for grant_id, each in pool.state.guard.reclaims.running.items()
-            if each.cause is Cause.GUARANTEE and each.project == project and grant_id in grants
-        )
-        if seats:
+        called = SeatSum()
+        for grant_id, each in pool.state.guard.reclaims.running.items():
+            if each.cause is Cause.GUARANTEE and each.project == project and grant_id in grants:
+                called.add(grants[grant_id].seats, grants[grant_id].group)
+        if seats := called.of():
             yield f"{_seats(seats)} {_are(seats)} called back for project {project}"
 
 

@@ -13,7 +13,7 @@ be left out), and any for a ticket that would not get enough, or would have give
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy, ReclaimRule, Ticket
@@ -103,7 +103,8 @@ class Reclaiming:
                 need += self._kept.for_others(ticket)
                 self._kept.use(ticket)
             if need > 0:
-                found = self._enough(ticket, guaranteed, need, RUNNING_MAX - len(chosen))
+                most = RUNNING_MAX - sum(len(self._members(each.grant)) for each in chosen)
+                found = self._enough(ticket, guaranteed, need, most)
                 if found is None:
                     break  # those behind it do not get what it waits for
                 chosen += [CallBack(grant, ticket.project) for grant in found]
@@ -113,7 +114,12 @@ class Reclaiming:
                 self._held[each] = self._held.get(each, 0) + ticket.seats
         future = [at for at in self._looks if at > self._now]
         spare = free - (self._kept.in_all if self._kept is not None else 0)
-        return Wanted(self._needed(chosen, spare), min(future, default=None))
+        wanted = [
+            replace(each, grant=member)
+            for each in self._needed(chosen, spare)
+            for member in self._members(each.grant)
+        ]
+        return Wanted(wanted, min(future, default=None))
 
     def _needed(self, chosen: Iterable[CallBack], spare: int) -> list[CallBack]:
         """Leave out what is too much, as a large grant was taken for a later ticket.
@@ -122,7 +128,7 @@ class Reclaiming:
         """
         needed = []
         for each in chosen:
-            if each.grant.grant_id not in self._running and each.grant.seats <= spare:
+            if not self._is_running(each.grant) and each.grant.seats <= spare:
                 spare -= each.grant.seats
             else:
                 needed.append(each)
@@ -135,7 +141,7 @@ class Reclaiming:
         shared = set(self._policy.path(guaranteed))
         taken: list[Grant] = []
         for grant in self._lent(guaranteed, shared):
-            if grant.grant_id not in self._running and not self._may_begin(ticket, grant):
+            if not self._is_running(grant) and not self._may_begin(ticket, grant):
                 continue
             taken.append(grant)
             self._count(grant, shared, -1)
@@ -149,10 +155,11 @@ class Reclaiming:
             if sum(each.seats for each in taken) - grant.seats >= need:
                 taken.remove(grant)
                 self._count(grant, shared, 1)
-        new = sum(grant.grant_id not in self._running for grant in taken)
+        called = [each.grant_id for unit in taken for each in self._members(unit)]
+        new = sum(each not in self._running for each in called)
         if new > self._left:
             self._looks += self._more_at
-        if len(taken) > most or new > self._left:
+        if len(called) > most or new > self._left:
             self._put_back(taken, shared)
             return None
         self._left -= new
@@ -171,11 +178,11 @@ class Reclaiming:
         """
         yielded: set[str] = set()
         for grant_id in sorted(self._running, key=lambda each: self._running[each].number):
-            grant = self._pool.state.grants.get(grant_id)
-            if grant is None or grant_id in self._pool.ended or grant_id in self._taken:
+            grant = self._unit_of(grant_id)
+            if grant is None or grant.grant_id in self._taken | yielded:
                 continue
             if self._is_lent(grant, guaranteed, shared):
-                yielded.add(grant_id)
+                yielded.add(grant.grant_id)
                 yield grant
         places: dict[str, int] = {}
         while True:
@@ -204,17 +211,36 @@ class Reclaiming:
     def _grants(self) -> Mapping[str, Sequence[Grant]]:
         """The grants that may be called back, by project, in the order in which they are."""
         if not self._by_project:
-            for grant in self._pool.grants():
+            for grant in self._pool.units():
                 if grant.heeds_within is not None:
                     self._by_project.setdefault(grant.project, []).append(grant)
             for grants in self._by_project.values():
                 grants.sort(key=lambda grant: (grant.priority, -grant.fence))
         return self._by_project
 
+    def _members(self, unit: Grant) -> Sequence[Grant]:
+        return members_of(self._pool, unit)
+
+    def _is_running(self, unit: Grant) -> bool:
+        """Return whether all of it is called back already."""
+        return all(each.grant_id in self._running for each in self._members(unit))
+
+    def _unit_of(self, grant_id: str) -> Grant | None:
+        """Return what stands for a grant that is called back; None: not all of that is."""
+        grant = self._pool.state.grants.get(grant_id)
+        if grant is None or grant_id in self._pool.ended:
+            return None
+        if not grant.group:
+            return grant
+        unit = self._pool.unit(grant.group)
+        return unit if unit is not None and self._is_running(unit) else None
+
     def _is_lent(self, grant: Grant, guaranteed: str, shared: set[str]) -> bool:
         """Return whether the projects that it counts for keep their guarantees without it."""
         path = self._policy.path(grant.project)
-        if guaranteed in path or (self._kept is not None and self._kept.is_for(grant)):
+        if guaranteed in path:
+            return False
+        if self._kept is not None and any(map(self._kept.is_for, self._members(grant))):
             return False  # what a window is open for would be kept again
         return all(
             self._held.get(each, 0) - grant.seats >= self._policy.guaranteed.get(each, 0)
@@ -247,6 +273,11 @@ class Reclaiming:
     def _count(self, grant: Grant, shared: set[str], sign: int) -> None:
         for each in self._policy.path(grant.project):
             self._held[each] = self._held.get(each, 0) + sign * grant.seats
+
+
+def members_of(pool: PoolSnapshot, unit: Grant) -> Sequence[Grant]:
+    """Return the grants that one of ``PoolSnapshot.units`` stands for."""
+    return pool.members(unit.group) if unit.group else (unit,)
 
 
 def _millis(time: timedelta) -> int:

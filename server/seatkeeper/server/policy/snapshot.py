@@ -17,12 +17,21 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import chain
 from sys import maxsize
 
-from seatkeeper.server.domain import NO_RULES, Grant, PoolRules, PoolState, Ticket, Window
+from seatkeeper.server.domain import (
+    NO_RULES,
+    Cause,
+    Grant,
+    PoolRules,
+    PoolState,
+    Ticket,
+    Window,
+)
+from seatkeeper.server.domain.counted_once import NO_GROUP, Group, SeatSum, group_of
 from seatkeeper.server.domain.state import QueueKey, queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
@@ -49,11 +58,13 @@ class PoolSnapshot:
     """Ids of tickets that are served before all others, with seats that are kept for them."""
     joined: Collection[str] = frozenset()
     """Ids of tickets of gangs that may be served: all others of the gang are, too."""
+    sum: SeatSum | None = None
+    """What is in use as the decision has left it; None: what is stored, without what it ends."""
 
     @classmethod
     def of(cls, state: PoolState, *, grants_max: int = maxsize) -> PoolSnapshot:
         """Return a pool as it is stored."""
-        return cls(state, state.free, state.guard.ticket_number, grants_max)
+        return cls(state, state.free, state.guard.ticket_number, grants_max, sum=state.sum)
 
     @property
     def capacity(self) -> int:
@@ -79,16 +90,76 @@ class PoolSnapshot:
         """Yield the grants that hold seats, in no order that means anything."""
         return (each for each in self.state.grants.values() if each.grant_id not in self.ended)
 
+    def units(self) -> Iterator[Grant]:
+        """Yield what can be ended to free seats: grants, and for each group one that stands for it.
+
+        That has the seats of the group, the largest of its priorities, the first fence and time, and
+        heeds what all heed. A group of which seats are kept is left out: no one could give them back.
+        """
+        if not self.state.groups:
+            yield from self.grants()
+            return
+        yield from (each for each in self.grants() if not each.group)
+        yield from filter(None, map(self.unit, self.state.groups))
+
+    def unit(self, group: Group) -> Grant | None:
+        """Return what stands for a group; None: it has no members, or kept seats among them."""
+        members = self.members(group)
+        if not members or any(each.grant_id in self.state.kept for each in members):
+            return None
+        return _unit(members)
+
+    def members(self, group: Group) -> list[Grant]:
+        """Return the members of a group that go on, the largest first."""
+        found = self.state.groups.members(group)
+        return [each for each in found if each.grant_id not in self.ended]
+
+    @property
+    def counts_once(self) -> bool:
+        """Whether a request may be of a group."""
+        return self.state.spec is not None and bool(self.state.spec.policy.count_once)
+
+    def charged(self, ticket: Ticket) -> Ticket:
+        """Return a ticket as a policy sees it: with the seats that it takes of the pool.
+
+        Of two of one group that are granted at once, both with as many as the first: the next decision
+        knows better.
+        """
+        group = group_in(self.state, ticket)
+        if not group:
+            return ticket
+        takes = self.in_use.takes(ticket.seats, group)
+        return ticket if takes == ticket.seats else replace(ticket, seats=takes)
+
+    def whole(self, ticket: Ticket) -> Ticket:
+        """Return a ticket as it was asked for, of one as a policy sees it."""
+        if (stored := self.state.tickets.get(ticket.grant_id)) is not None:
+            return stored
+        return next((each for each in self.new if each.grant_id == ticket.grant_id), ticket)
+
+    @property
+    def in_use(self) -> SeatSum:
+        """What is in use without what the decision ends."""
+        if self.sum is not None or not self.ended:
+            return self.sum or self.state.sum
+        found = self.state.sum.branch()
+        for each in filter(None, map(self.state.holding, self.ended)):
+            found.remove(each.seats, each.group)
+        return found
+
     def waiting(self) -> Iterator[Ticket]:
         """Yield the tickets that can be served, by priority, then in the order of acceptance.
 
         Works out the next one only when it is asked for. Tickets of sessions that are known to have
-        ended are left out, and those that stand apart.
+        ended are left out, and those that stand apart. Each has the seats that it takes (``charged``).
         """
+        return map(self.charged, self._waiting()) if self.counts_once else self._waiting()
+
+    def _waiting(self) -> Iterator[Ticket]:
         if self.has_apart:
             return (each for each, is_apart in self._by_turn() if not is_apart)
         if self.returned:
-            return filter(self._lives, self.state.queue(self.new))
+            return filter(self.lives, self.state.queue(self.new))
         dead, ended = self.state.dead_sessions, self.ended
         return (
             ticket
@@ -105,7 +176,8 @@ class PoolSnapshot:
         stored = (each for each in self.state.queue() if each.attribution.holder not in closed)
         new = sorted(self.new, key=queue_key)
         found = merge(stored, new, key=queue_key) if new else stored
-        return (each for each in found if self._lives(each) and not self.stands_apart(each))
+        able = (each for each in found if self.lives(each) and not self.stands_apart(each))
+        return map(self.charged, able) if self.counts_once else able
 
     def waiting_by_project(self) -> dict[str, Iterator[Ticket]]:
         """Return the tickets that can be served by their projects, each in the order of ``waiting``.
@@ -125,14 +197,17 @@ class PoolSnapshot:
     ) -> Iterator[Ticket]:
         tickets = (self.state.tickets[key[2]] for key in stored)
         found = merge(tickets, new, key=queue_key) if new else tickets
-        return (each for each in found if self._lives(each) and not self.stands_apart(each))
+        able = (each for each in found if self.lives(each) and not self.stands_apart(each))
+        return map(self.charged, able) if self.counts_once else able
 
     def held_by_project(self) -> Counter[str]:
         """Return how many seats each project holds; of those alone that hold any."""
-        held = self.state.projects.held.copy()
+        stored = self.state.projects.sum
+        held, without = stored.held.copy(), stored.branch()
         for grant_id in self.ended:
             if (grant := self.state.holding(grant_id)) is not None:
-                held[grant.project] -= grant.seats
+                without.remove(grant.seats, grant.group, grant.project)
+        held.update(without.held)
         return held
 
     def apart(self) -> Iterator[Ticket]:
@@ -169,7 +244,7 @@ class PoolSnapshot:
         if self.is_work_held(key):
             return True
         stored = (self.state.tickets[each] for each in self.state.work_waiting.get(key, ()))
-        others = filter(self.may_wait, (*filter(self._lives, stored), *self.new))
+        others = filter(self.may_wait, (*filter(self.lives, stored), *self.new))
         turn = queue_key(ticket)
         return any(queue_key(each) < turn for each in others if each.work_key == key)
 
@@ -183,7 +258,7 @@ class PoolSnapshot:
         One that may not wait is to do it only if it is served now, so it holds back none.
         """
         seen: set[str] = set()
-        for ticket in filter(self._lives, self.state.queue(self.new)):
+        for ticket in filter(self.lives, self.state.queue(self.new)):
             key = ticket.work_key
             if not key:
                 yield ticket, self.stands_apart(ticket)
@@ -192,7 +267,8 @@ class PoolSnapshot:
             if self.may_wait(ticket):
                 seen.add(key)
 
-    def _lives(self, ticket: Ticket) -> bool:
+    def lives(self, ticket: Ticket) -> bool:
+        """Return whether a ticket waits, and is not served before all others."""
         return (
             ticket.session_id not in self.state.dead_sessions
             and ticket.grant_id not in self.ended
@@ -211,6 +287,42 @@ class PoolSnapshot:
         if self.new or self.ended or self.returned:
             return ListedOrder(self.waiting)
         return StoredOrder(self.state)
+
+
+def group_in(state: PoolState, asked: Ticket) -> Group:
+    """Return the group that a request of a pool is of if it is granted now.
+
+    None of one whose seats are called back for another: a new member would hold them for longer.
+    """
+    named = state.spec.policy.count_once if state.spec is not None else ()
+    group = group_of(named, asked.attribution) if named else NO_GROUP
+    running = state.guard.reclaims.running
+    if group and running:
+        for each in state.groups.members(group):
+            reclaim = running.get(each.grant_id)
+            if reclaim is not None and reclaim.cause in FOR_ANOTHER:
+                return NO_GROUP
+    return group
+
+
+FOR_ANOTHER = frozenset({Cause.GUARANTEE, Cause.RESERVATION})
+"""Causes for which seats are called back so that another has them."""
+
+
+def _unit(members: Sequence[Grant]) -> Grant:
+    """Return what stands for a group, by its members, the largest first."""
+    if len(members) == 1:
+        return members[0]
+    heeds = [each.heeds_within for each in members if each.heeds_within is not None]
+    first = members[0]
+    priority = max(each.priority for each in members)
+    return replace(
+        first,
+        attribution=replace(first.attribution, priority=priority),
+        fence=min(each.fence for each in members),
+        granted_at=min(each.granted_at for each in members),
+        heeds_within=max(heeds) if len(heeds) == len(members) else None,
+    )
 
 
 def _by_project(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:

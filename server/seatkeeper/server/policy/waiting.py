@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from seatkeeper.server.domain import Instant, Ticket
 from seatkeeper.server.domain.gang import GangMember, is_choice
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.prospects import prospects
+from seatkeeper.server.policy.prospects import counts_once, prospects
 from seatkeeper.server.policy.returning import kept_from
 from seatkeeper.server.policy.rules import ORDERS, Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -72,11 +72,14 @@ def _why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
         )
         text = f"{held}: {why}, and it grants none until the surplus is given back"
         return Waiting(Reason(Rule.DRAINING, text), _counted(ahead))
-    return Waiting(_of_the_order(pool, plan, ticket, ahead), _counted(ahead))
+    return Waiting(_of_the_order(pool, plan, pool.charged(ticket), ahead), _counted(ahead))
 
 
 def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
     if any(each.grant_id == ticket.grant_id for each in plan.serve):
+        if not plan.takes.get(ticket.grant_id, 1):
+            text = f"it {counts_once(pool, ticket)}, and takes no seat: the next decision grants it"
+            return Reason(Rule.NEXT, text)
         return Reason(Rule.NEXT, "seats for it are free: the next decision grants it")
     if not pool.capacity:
         text = "the pool is closed (0 seats): nothing is granted until it is opened"
@@ -124,7 +127,7 @@ def _of_the_order(
     pool: PoolSnapshot, plan: Plan, ticket: Ticket, ahead: list[tuple[Ticket, Rule]]
 ) -> Reason:
     served = {each.grant_id for each in plan.serve}
-    left = pool.free - sum(each.seats for each in plan.serve)
+    left = pool.free - sum(plan.takes.get(each.grant_id, each.seats) for each in plan.serve)
     first = next((each for each, _ in ahead if each.grant_id not in served), None)
     wants = f"it wants {_seats(ticket.seats)}"
     if not ahead and (reason := kept_from(pool.state, ticket.seats - left)) is not None:

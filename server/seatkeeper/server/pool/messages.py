@@ -11,13 +11,14 @@ from seatkeeper.core.lot_use import counted
 from seatkeeper.core.pool_rules import finder
 from seatkeeper.server.decide import Forecast, Place
 from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Stay, Ticket
+from seatkeeper.server.domain.counted_once import SeatSum
 from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.policy.returning import may_return
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
 from seatkeeper.server.wire.borrowing import fill_borrowed
-from seatkeeper.server.wire.counting import encode_mark, fill_counts
+from seatkeeper.server.wire.counting import counted_by, encode_mark, fill_counts
 from seatkeeper.server.wire.denials import encode_basis, fill_estimate
 from seatkeeper.server.wire.hold_rules import fill_hold
 from seatkeeper.server.wire.reclaims import fill_reclaiming
@@ -52,7 +53,7 @@ def pool_message(
         _add_lot_use(message, spec, state)
     if spec.policy.reservations:
         _add_reservations(message, spec, state)
-    message.kept = sum(kept.seats for kept in state.kept.values())
+    message.kept = state.kept_seats
     if state.guard.advisory is not None:
         fill_counts(message.advisory, state.guard.advisory)
     kept = state.guard.hold_back
@@ -86,6 +87,7 @@ def grant_message(
         held.advisory.CopyFrom(encode_mark(grant.mark))
     held.continues_fence = grant.continues
     fill_borrowed(held, grant)
+    held.counts_once.extend(counted_by(grant.group))
     if reclaim is not None:
         fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held
@@ -158,11 +160,11 @@ def _add_reservations(message: pool_service_pb2.Pool, spec: PoolSpec, state: Poo
     groups = spec.policy.rules.groups
     for reservation in spec.policy.reservations:
         finds = finder(reservation.who, groups)
-        held = sum(
-            grant.seats
-            for grant in chain(state.grants.values(), state.kept.values())
-            if finds(grant.holder, grant.project, grant.host) is not None
-        )
+        in_use = SeatSum()
+        for grant in chain(state.grants.values(), state.kept.values()):
+            if finds(grant.holder, grant.project, grant.host) is not None:
+                in_use.add(grant.seats, grant.group)
+        held = in_use.of()
         is_open = reservation.name in spec.windows.open
         kept = max(0, reservation.seats - held) if is_open else 0
         message.reservations.add(name=reservation.name, held=held, kept=kept)

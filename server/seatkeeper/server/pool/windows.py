@@ -34,6 +34,7 @@ from seatkeeper.core.reservations import (
 )
 from seatkeeper.server.domain import Grant, Instant, PoolSpec, PoolState
 from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.domain.counted_once import SeatSum
 from seatkeeper.server.events import log as events
 from seatkeeper.server.store import (
     OutcomeUnknown,
@@ -180,13 +181,14 @@ def _is_enough(
     finds: Callable[[str, str, str], str | None],
 ) -> bool:
     """Return whether what is to be kept is free, or held by those whom it is for, beside a grant."""
-    free = state.free - (0 if grant.grant_id in state.grants else grant.seats)
-    held = sum(
-        each.seats
-        for each in state.grants.values()
-        if finds(each.holder, each.project, each.host) is not None
-    )
-    return free + held >= reservation.seats
+    takes = 0
+    if grant.grant_id not in state.grants:
+        takes = state.sum.takes(grant.seats, grant.group)
+    held = SeatSum()
+    for each in state.grants.values():
+        if finds(each.holder, each.project, each.host) is not None:
+            held.add(each.seats, each.group)
+    return state.free - takes + held.of() >= reservation.seats
 
 
 def _advanced(spec: PoolSpec, now: Instant) -> tuple[PoolWindows, tuple[WindowMove, ...]]:

@@ -43,8 +43,10 @@ from seatkeeper.server.store.advisory import (
     write_mark,
 )
 from seatkeeper.server.store.borrows import read_borrow, write_borrow
+from seatkeeper.server.store.counted_once import write_group
 from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
+    COUNT_FORMAT,
     POLICY_FORMAT,
     RULES_FORMAT,
     STAY_FORMAT,
@@ -56,6 +58,7 @@ from seatkeeper.server.store.formats import (
 from seatkeeper.server.store.holds import cause_of, read_holds, write_cause, write_holds
 from seatkeeper.server.store.moves import read_move, write_move
 from seatkeeper.server.store.waits import read_waits, write_waits
+from seatkeeper.server.wire.counting import group_in
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
@@ -90,6 +93,8 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
     policy = spec.policy
+    if policy.count_once:
+        return COUNT_FORMAT
     if policy.overtaking is not None and policy.overtaking.hold_back is not None:
         return STAY_FORMAT
     if policy.stay is not None:
@@ -246,6 +251,7 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
         record.continues_fence = grant.continues
         record.held_since_millis = grant.taken_from
     write_borrow(record, grant.borrow)
+    write_group(record, grant.group)
     return record
 
 
@@ -287,6 +293,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         continues=record.continues_fence,
         taken_from=Instant(record.held_since_millis),
         borrow=read_borrow(record),
+        group=group_in(record.counts_once),
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from seatkeeper.core.count_once import count_once_faults
 from seatkeeper.core.counting import PLAIN, ClassCost, Counting
 from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain.advisory import AdvisoryCounts, AdvisoryMark
+from seatkeeper.server.domain.counted_once import Group
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
 
@@ -35,6 +38,29 @@ def check_counting(policy: pool_service_pb2.PoolPolicy) -> None:
     for place, field, reason in decode_counting(policy).faults():
         where = f"[{place}].{field}" if field else ""
         raise Malformed(f"spec.policy.counting.costs{where}", reason)
+
+
+def counted_by(group: Group) -> Iterator[pool_service_pb2.CountedBy]:
+    """Yield the messages for what the grants of a group have in common."""
+    for attribute, value in group:
+        yield pool_service_pb2.CountedBy(attribute=attribute, value=value)
+
+
+def group_in(said: Iterable[pool_service_pb2.CountedBy]) -> Group:
+    """Return the group in messages."""
+    return tuple((each.attribute, each.value) for each in said)
+
+
+def check_count_once(policy: pool_service_pb2.PoolPolicy) -> None:
+    """Check which grants count once, in the message of a policy. Raises ``Malformed``."""
+    rules = policy.rules
+    faults = count_once_faults(
+        tuple(policy.count_once),
+        limits_holders=rules.per_holder.HasField("seats"),
+        limits_hosts=rules.per_host.HasField("seats"),
+    )
+    for place, reason in faults:
+        raise Malformed(f"spec.policy.count_once[{place}]", reason)
 
 
 def encode_mark(mark: AdvisoryMark) -> seat_pb2.AdvisoryMark:

@@ -54,6 +54,7 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
         message.counting.CopyFrom(encode_counting(policy.counting))
     if policy.borrow is not None:
         message.borrow.CopyFrom(encode_borrow(policy.borrow))
+    message.count_once.extend(policy.count_once)
     return message
 
 
@@ -80,6 +81,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             counting=counting,
             stay=stay,
             borrow=borrow,
+            count_once=tuple(message.count_once),
         )
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
@@ -102,6 +104,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         counting,
         stay,
         borrow,
+        tuple(message.count_once),
     )
 
 

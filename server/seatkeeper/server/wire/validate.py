@@ -28,7 +28,7 @@ from seatkeeper.core.validate import (
 )
 from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
 from seatkeeper.server.wire.borrowing import check_borrow
-from seatkeeper.server.wire.counting import check_counting
+from seatkeeper.server.wire.counting import check_count_once, check_counting
 from seatkeeper.server.wire.gangs import check_gang
 from seatkeeper.server.wire.hold_rules import check_activity, check_hold
 from seatkeeper.server.wire.lots import check_lots
@@ -256,6 +256,7 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         check_stay(policy.stay)
     check_rules(policy)
     check_counting(policy)
+    check_count_once(policy)
     check_borrow(policy)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
