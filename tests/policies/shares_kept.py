@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 
+from tests.policies.counted_once import each_once, largest_of, shared_of, taking
 from tests.policies.rules import Step, place_of
 from tests.policies.rules_kept import breach, held_back
 from tests.policies.windows_kept import KeptNow
@@ -113,12 +114,15 @@ class SharesKept:
         unseen = [each for each in unseen if each.grant_id not in step.after.kept]
         held: dict[str, int] = {}
         there = [*step.after.grants.values(), *step.after.kept.values()]
-        for grant in there:
-            if grant.grant_id not in made:
-                self._add(held, grant)
-        for each in unseen:
-            if isinstance(each, Grant):
-                self._add(held, each)
+        holding = [g for g in there if g.grant_id not in made]
+        holding += [each for each in unseen if isinstance(each, Grant)]
+        shared = largest_of(holding)
+        # Whoever takes no seats waits for none, and takes none from others.
+        new_grants = [taking(grant, grant.group, shared) for grant in new_grants]
+        new_grants = [grant for grant in new_grants if grant.seats]
+        holding = each_once(holding)
+        for grant in holding:
+            self._add(held, grant)
         # What is new in this step came in an order that the history does not say.
         newest = step.before.guard.ticket_number + 1
         waiting = {
@@ -131,9 +135,16 @@ class SharesKept:
         waiting |= {
             each.grant_id: each for each in unseen if isinstance(each, Ticket) and not each.gang
         }
+        spec = step.after.spec
+        waiting = {
+            grant_id: beside
+            for grant_id, each in waiting.items()
+            if (beside := taking(each, shared_of(spec, each), shared)).seats
+        }
         for grant in new_grants:
             stored = step.before.tickets.get(grant.grant_id)
-            waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
+            asked = stored or _as_ticket(grant, newest)
+            waiting[grant.grant_id] = replace(asked, seats=grant.seats)
         used = self._used(step.before.guard.usage, held)
         new = Counter(each.project for each in waiting.values() if place_of(each) == newest)
         works = {
@@ -145,8 +156,6 @@ class SharesKept:
         rules = step.after.spec.policy.rules if step.after.spec else self.policy.rules
         if rules.limits_seats and not self.policy.projects:
             is_unclear = is_unclear or new.total() > 1
-        holding = [g for g in there if g.grant_id not in made]
-        holding += [each for each in unseen if isinstance(each, Grant)]
         overtaken = Counter(step.before.guard.overtaken)
         kept = KeptNow(step.after.spec, holding)
         for grant in new_grants:
@@ -157,10 +166,10 @@ class SharesKept:
             if said := breach(rules, grant):
                 yield f"{grant.grant_id} was granted, and {said}"
                 return
-            shared = bool(self.policy.projects)
+            is_shared = bool(self.policy.projects)
             # One whose work another does holds up none behind it.
             asking = [each for each in waiting.values() if each.work_key not in works]
-            back = held_back(rules, asking, holding, is_shared=shared)
+            back = held_back(rules, asking, holding, is_shared=is_shared)
             if grant.grant_id in back and not is_unclear:
                 yield f"{grant.grant_id} was granted, and a limit of each holds it back"
                 return

@@ -121,7 +121,7 @@ class Referee:
         violations = [
             *check_history(store.changes, KEYS.prefix, besides=self._own_rule),
             *check_answers(found, user_record),
-            *check_beliefs(believed, self._cluster.most),
+            *check_beliefs(believed, self._cluster.most, found),
             *check_reclaim(found, user_record, self._deadline),
             *check_published(store.changes, user_record, KEYS.prefix),
             *check_waits(user_record.denied),

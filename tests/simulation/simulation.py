@@ -36,6 +36,7 @@ from tests.simulation.lots import lots_of
 from tests.simulation.movers import movers
 from tests.simulation.referee import Referee
 from tests.simulation.stays import returners, with_stays
+from tests.simulation.twins import count_shared, twins, with_count_once
 from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.windows import with_reservations
 from tests.simulation.world import World
@@ -92,6 +93,8 @@ class Outcome:
     """How often seats were kept, and how often they were taken over by those they were kept for."""
     taken_over: int
     """Grants whose holders took their seats over in another session."""
+    shared: int
+    """Grants that took no seat, as they counted once with others."""
     lots: tuple[int, int]
     """Bursts that rules have started, and grants with seats of an overdraft."""
     faults: int
@@ -111,6 +114,7 @@ class Outcome:
             "kept": kept,
             "returned": returned - self.taken_over,
             "taken_over": self.taken_over,
+            "counted_once": self.shared,
             "called_back": called_back,
             "taken_back": taken_back,
             "bursts_by_rule": self.lots[0],
@@ -180,6 +184,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     policies = _policies(seed, tried)
     if tried.name == BY_POOL:
         policies = with_stays(seed, with_reservations(seed, policies))
+        policies = with_count_once(seed, policies)
     with SimCluster(
         world,
         nodes_count=count,
@@ -234,6 +239,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             kept_free=count_kept_free(cluster.store.changes, KEYS.prefix),
             stays=count_stays(cluster.store.changes, KEYS.prefix),
             taken_over=count_taken_over(cluster.store.changes, KEYS.prefix),
+            shared=count_shared(cluster.store.changes),
             lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
@@ -333,6 +339,7 @@ def _users(
     found += returners(cluster, user_record, pools, seed)
     found += movers(cluster, user_record, pools, seed)
     found += borrowers(cluster, user_record, pools, seed)
+    found += twins(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from seatkeeper.oracle.counted_once import seats_in_use
 from seatkeeper.oracle.stored import StoredGrant, StoredShare, StoredTicket
 from seatkeeper.oracle.stored_rules import StoredRules
 from seatkeeper.v1 import pool_service_pb2
@@ -49,15 +50,18 @@ class AdvisoryLedger:
             return
         ids = {each.grant_id for each in made}
         before = [each for each in held if each.grant_id not in ids]
-        seats = sum(each.seats for each in before)
-        unseen = sum(each.seats for each in late if isinstance(each, StoredGrant))
+        unseen = [each for each in late if isinstance(each, StoredGrant)]
         for grant in sorted(made, key=lambda each: each.fence):
-            least = _beyond(grant, seats, capacity)
-            most = _beyond(grant, seats + unseen, capacity)
+            few, many = (seats_in_use(each) for each in (before, [*before, *unseen]))
+            few_after = seats_in_use([*before, grant])
+            many_after = seats_in_use([*before, *unseen, grant])
+            # The more the decision knew of, the less did it take, and the more was in use.
+            least = min(many_after - many, max(0, few_after - capacity))
+            most = min(few_after - few, max(0, many_after - capacity))
             if not least <= grant.seats_beyond <= most:
                 said = f"{grant.grant_id} has {grant.seats_beyond} seats beyond the capacity"
                 yield f"{said}, by its mark, and {least} to {most} are"
-            seats += grant.seats
+            takes = few_after > few
             before.append(grant)
             if grant.mark:
                 continue
@@ -65,12 +69,8 @@ class AdvisoryLedger:
                 yield f"{grant.grant_id} is beyond the capacity, and not marked"
             if not rules.lets_in(grant):
                 yield f"{grant.grant_id} is of {grant.holder}, not let in and not marked"
-            for project in _over_limits(grant, before, shares):
+            for project in _over_limits(grant, before, shares) if takes else ():
                 yield f"{grant.grant_id} takes {project} over its limit, and is not marked"
-
-
-def _beyond(grant: StoredGrant, held: int, capacity: int) -> int:
-    return min(grant.seats, max(0, held + grant.seats - capacity))
 
 
 def _over_limits(
@@ -79,7 +79,7 @@ def _over_limits(
     for project in path_of(grant, shares):
         share = shares.get(project)
         if share is not None and share.limit is not None:
-            seats = sum(each.seats for each in held if project in path_of(each, shares))
+            seats = seats_in_use(each for each in held if project in path_of(each, shares))
             if seats > share.limit:
                 yield project
 

@@ -19,7 +19,9 @@ from seatkeeper.v1 import pool_service_pb2
 
 def is_lent(earlier: StoredGrant, grant: StoredGrant) -> bool:
     """Return whether a session has given a grant to a machine, and nothing else of it is another."""
-    lent = replace(earlier, session_id="", heeds_within_millis=0, borrow=grant.borrow)
+    # From then on it counts by itself.
+    kept = {"session_id": "", "heeds_within_millis": 0, "counts_once": ()}
+    lent = replace(earlier, **kept, borrow=grant.borrow)  # type: ignore[arg-type]
     return earlier.borrow is None and grant.borrow is not None and lent == grant
 
 
@@ -67,6 +69,9 @@ class BorrowLedger:
                 yield f"{grant.grant_id} was given to a machine by no decision on a session's grant"
                 continue
             yield from self._lent(grant, held)
+            shared = earlier.counts_once
+            if shared and any(each.counts_once == shared for each in held):
+                yield f"{grant.grant_id} was lent, and others have the same seats"
         for one in gone:
             if isinstance(one, StoredGrant) and one.borrow is not None:
                 yield from self._ended(one, is_decision=is_decision)

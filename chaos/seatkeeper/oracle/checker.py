@@ -98,6 +98,7 @@ _BY_FAULT = {
     FaultKind.MARK: Invariant.I1,
     FaultKind.STAY: Invariant.I7,
     FaultKind.BORROWED: Invariant.I7,
+    FaultKind.COUNTED: Invariant.I1,
 }
 
 
@@ -151,6 +152,8 @@ class Life:
     holder: str
     is_borrowed: bool = False
     """Whether a machine had it at last, and no session."""
+    counts_once: tuple[tuple[str, str], ...] = ()
+    """What it had in common with those with which it counted once."""
 
 
 def lives(
@@ -168,7 +171,9 @@ def lives(
             continue
         grant = read_grant(name, change.entry.value)
         given = {grant.fence: Given(at, grant.seats), **(before.given if before else {})}
-        found[pool, name] = Life(given, None, grant.holder, grant.borrow is not None)
+        shared = grant.counts_once or (before.counts_once if before else ())
+        is_borrowed = grant.borrow is not None
+        found[pool, name] = Life(given, None, grant.holder, is_borrowed, shared)
     return found
 
 
@@ -196,20 +201,39 @@ def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[V
 
 
 def check_beliefs(
-    beliefs: Iterable[Believed], capacity: Mapping[str, int]
+    beliefs: Iterable[Believed],
+    capacity: Mapping[str, int],
+    found: Mapping[GrantName, Life] | None = None,
 ) -> Iterator[Violation]:
-    """Check whether users believed in more seats than there were; reported once for each pool."""
+    """Check whether users believed in more seats than there were; reported once for each pool.
+
+    ``found``: what became of grants, by which those count once that do.
+    """
+    lives_of = found or {}
     by_pool: dict[str, list[Believed]] = {}
     for belief in beliefs:
         if belief.until > belief.since:  # else it was seen once, and not again
             by_pool.setdefault(belief.pool, []).append(belief)
     for pool, believed in by_pool.items():
-        ends = [(belief.since, belief.seats) for belief in believed]
-        ends += [(belief.until, -belief.seats) for belief in believed]
+        ends: list[tuple[float, int, tuple[tuple[str, str], ...]]] = []
+        for belief in believed:
+            life = lives_of.get((pool, belief.grant_id))
+            shared = life.counts_once if life is not None else ()
+            ends += [
+                (belief.since, belief.seats, shared),
+                (belief.until, -belief.seats, shared),
+            ]
+        sizes: dict[tuple[tuple[str, str], ...], Counter[int]] = {}
         held = 0
         # Who stops at a moment makes room for who begins at it.
-        for at, seats in sorted(ends):
-            held += seats
+        for at, seats, shared in sorted(ends):
+            if not shared:
+                held += seats
+            else:
+                counts = sizes.setdefault(shared, Counter())
+                held -= max(+counts, default=0)
+                counts[abs(seats)] += 1 if seats > 0 else -1
+                held += max(+counts, default=0)
             if held > capacity[pool]:
                 who = [str(each) for each in believed if each.since <= at < each.until]
                 message = f"{held} of {capacity[pool]} seats of {pool} at {at:.3f} s"

@@ -26,6 +26,8 @@ What it looks for, at every revision:
 - seats that were called back otherwise than the pool says: see ``reclaims``;
 - seats that are kept otherwise than the pool says, or taken over by others than those whom they are
   kept for: see ``stays``; what is kept counts as out;
+- a grant that counts once with others than the pool says: see ``counted_once``; what is out is what
+  all of them take together, and one that takes nothing passes those who wait;
 - seats that machines borrowed, or that were freed of them, otherwise than it says: see ``borrows``;
 - of a pool that is advisory at that revision, in place of capacity, limits and who is let in: a grant
   that is not marked as it should: see ``advisory``;
@@ -40,7 +42,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -49,6 +51,7 @@ from itertools import groupby
 
 from seatkeeper.oracle.advisory import AdvisoryLedger, path_of
 from seatkeeper.oracle.borrows import BorrowLedger, borrowed_seats, is_lent
+from seatkeeper.oracle.counted_once import CountLedger, newly_taken, seats_in_use, standing
 from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stays import StayLedger, StoredStayRule, read_stay_rule
@@ -102,6 +105,7 @@ class FaultKind(Enum):
     MARK = "mark"
     STAY = "stay"
     BORROWED = "borrowed"
+    COUNTED = "counted once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ def _turn(ticket: StoredTicket) -> _Turn:
 
 def _handed_out(grant: StoredGrant) -> tuple[object, ...]:
     """Return the immutable part of a grant: whose, how many seats, its fence, its lots."""
-    whose = (grant.session_id, grant.borrow)
+    whose = (grant.session_id, grant.borrow, grant.counts_once)
     return (*whose, grant.seats, grant.fence, grant.lots, grant.overdraft)
 
 
@@ -228,7 +232,7 @@ def _over_limits(
     """Yield each project that got a seat, or is above one that did, and holds more than it may."""
     limited = {name for name, share in shares.items() if share.limit is not None}
     for name in sorted(limited & {each for grant in made for each in path_of(grant, shares)}):
-        seats = sum(each.seats for each in held if name in path_of(each, shares))
+        seats = seats_in_use(each for each in held if name in path_of(each, shares))
         limit = shares[name].limit or 0
         if seats > limit:
             yield f"project {name} holds {seats} seats, and may {limit}"
@@ -286,6 +290,7 @@ class _PoolLedger:
         self._queued: dict[str, StoredTicket] = {}
         self._grants_ended: list[str] = []
         self._tickets_ended: list[str] = []
+        self._ended_now: list[StoredGrant] = []
         self._finished: dict[str, str] = {}
         """By session: the last request that it has completed, and all before it."""
         self._is_decision = False
@@ -302,6 +307,9 @@ class _PoolLedger:
         self._advisory = AdvisoryLedger()
         self._stays = StayLedger()
         self._borrows = BorrowLedger()
+        self._counts = CountLedger()
+        self._shares_seats = False
+        """Whether grants have counted once: then what is out is no plain sum."""
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -321,6 +329,7 @@ class _PoolLedger:
                 self._advisory.note_spec(value)
                 self._stays.rule = read_stay_rule(value)
                 self._borrows.note_spec(value)
+                self._counts.note_spec(value)
             case "stays", _:
                 self._stays.note(name, change)
             case "grants", None:
@@ -356,6 +365,7 @@ class _PoolLedger:
         for name in self._grants_ended:
             if (grant := self._held.pop(name, None)) is not None:
                 gone.append(grant)
+                self._ended_now.append(grant)
                 self._history.out -= grant.seats
                 self._check_end(revision, grant, "seat")
                 if not self._is_decision:
@@ -375,22 +385,27 @@ class _PoolLedger:
                 )
                 self._fault(FaultKind.REWRITTEN, revision, message)
             self._history.out += grant.seats - (earlier.seats if earlier else 0)
+            self._shares_seats = self._shares_seats or bool(grant.counts_once)
             self._held[grant.grant_id] = grant
             if earlier is None and grant.work_key:
                 self._works[grant.work_key] += 1
                 if self._works[grant.work_key] > 1:
                     message = f"{grant.grant_id} is for work that another grant is for"
                     self._fault(FaultKind.SAME_WORK, revision, message)
+        kept_before = dict(self._stays.kept) if self._shares_seats else {}
         for message in self._stays.settle(
             *(self._held, made, gone), is_decision=self._is_decision
         ):
             self._fault(FaultKind.STAY, revision, message)
         self._history.out += self._stays.more
+        if self._shares_seats:
+            there = (*self._held.values(), *self._stays.kept.values())
+            self._history.out = seats_in_use(there)
         if not self._advisory.is_on:
             self._history.note_out(self._marks.overdraft, is_granted=bool(made))
         self._history.max_out = max(self._history.max_out, self._history.out)
         if made:
-            self._check_history(revision, made, ended)
+            self._check_history(revision, made, ended, kept_before)
         # Only now: a grant without a ticket was asked for before the tickets of its revision.
         new = [each for each in self._queued.values() if each.grant_id not in self._waiting]
         for ticket in self._queued.values():
@@ -415,7 +430,7 @@ class _PoolLedger:
         if self._is_decision:
             self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False
-        self._grants_ended, self._tickets_ended = [], []
+        self._grants_ended, self._tickets_ended, self._ended_now = [], [], []
 
     def _rewrite(self, revision: int, before: StoredTicket, ticket: StoredTicket) -> None:
         """Bring in a ticket that was written again: an administrator may have moved it, and no more."""
@@ -436,7 +451,11 @@ class _PoolLedger:
         return self._history
 
     def _check_history(
-        self, revision: int, made: list[StoredGrant], ended: dict[str, StoredTicket | None]
+        self,
+        revision: int,
+        made: list[StoredGrant],
+        ended: dict[str, StoredTicket | None],
+        kept_before: Mapping[str, StoredGrant],
     ) -> None:
         history = self._history
         history.decisions, history.grants = history.decisions + 1, history.grants + len(made)
@@ -444,6 +463,19 @@ class _PoolLedger:
         held = [*self._held.values(), *self._stays.kept.values()]
         # Of those that take over what was kept for them, no more is held than before.
         new = [grant for grant in made if not grant.continues]
+        before, late, fresh, joining = held, list[StoredGrant](), made, list[StoredGrant]()
+        if self._shares_seats or self._counts.is_on:
+            ids = {grant.grant_id for grant in new}
+            before = [grant for grant in held if grant.grant_id not in ids]
+            late = self._limits.grants_after(known)
+            takes = newly_taken(new, [*before, *late])
+            fresh = [takes.get(each.grant_id, each) for each in made]
+            # Nor of those that take no seat.
+            new = [each for each in takes.values() if each.seats]
+            joining = [each for each in takes.values() if not each.seats]
+            called, perhaps = self._reclaims.called_for_another, [*late, *self._ended_now]
+            for message in self._counts.faults(made, kept_before, before, perhaps, called):
+                self._fault(FaultKind.COUNTED, revision, message)
         for message in self._advisory.check(
             *(made, held, history.capacity),
             late=(one for ended_at, one in self._limits.ended if ended_at > known),
@@ -451,7 +483,8 @@ class _PoolLedger:
             shares=self._shares,
         ):
             self._fault(FaultKind.MARK, revision, message)
-        for message in self._marks.faults(made, held, history.out, history.capacity, known):
+        out, standers = history.out, standing(held)
+        for message in self._marks.faults(fresh, standers, out, history.capacity, known):
             self._fault(FaultKind.OVER_GRANT, revision, message)
         if self._is_drained:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
@@ -461,8 +494,9 @@ class _PoolLedger:
             for message in _over_limits(new, held, self._shares):
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
             self._check_rules(revision, new)
+            self._check_let_in(revision, joining)
         granted_most = history.capacity + self._marks.overdraft
-        for message in self._kept.check(new, held, granted_most):
+        for message in self._kept.check(new, before, granted_most):
             if is_binding:
                 self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
@@ -478,8 +512,9 @@ class _PoolLedger:
                 message = f"{grant.grant_id} had been granted before, and had ended"
                 self._fault(FaultKind.GRANTED_TWICE, revision, message)
             self._ever_granted.add(request)
-            if not grant.continues:
-                self._check_order(revision, grant, ended.get(grant.grant_id))
+        there = [*held, *late]
+        for grant in new:
+            self._check_order(revision, grant, ended.get(grant.grant_id), there)
 
     def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
         """Determine why a record was deleted. Without a decision, it went with its session's lease.
@@ -494,12 +529,7 @@ class _PoolLedger:
 
     def _check_rules(self, revision: int, made: list[StoredGrant] | list[StoredTicket]) -> None:
         """See that what was made keeps to who may use the pool, and how much each may have."""
-        for one in made:
-            if not self._rules.lets_in(one):
-                message = (
-                    f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
-                )
-                self._fault(FaultKind.NOT_ALLOWED, revision, message)
+        self._check_let_in(revision, made)
         most, there = (
             self._rules.tickets,
             list[StoredGrant | StoredTicket](self._waiting.values()),
@@ -509,8 +539,23 @@ class _PoolLedger:
         for message in over_each(most, there, made):
             self._fault(FaultKind.OVER_LIMIT, revision, message)
 
+    def _check_let_in(
+        self, revision: int, made: Iterable[StoredGrant] | Iterable[StoredTicket]
+    ) -> None:
+        """See that what was made is of those who may use the pool."""
+        for one in made:
+            if not self._rules.lets_in(one):
+                message = (
+                    f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
+                )
+                self._fault(FaultKind.NOT_ALLOWED, revision, message)
+
     def _check_order(
-        self, revision: int, grant: StoredGrant, ticket: StoredTicket | None
+        self,
+        revision: int,
+        grant: StoredGrant,
+        ticket: StoredTicket | None,
+        there: Sequence[StoredGrant],
     ) -> None:
         # Among projects, what is next depends on what the decision knew of; within one it does not.
         waiting = (
@@ -527,6 +572,8 @@ class _PoolLedger:
                 continue
             if self._kept.spared(grant, self._waiting[passed]) == grant.seats:
                 continue
+            if self._counts.takes_nothing(self._waiting[passed], there):
+                continue  # it waits for no seat, so nothing is taken from it
             if not self._may_overtake(grant, self._waiting[passed]):
                 message = (
                     f"{grant.grant_id} was served, and {passed} (number {number}) waits on"

@@ -15,6 +15,7 @@ from seatkeeper.oracle.windows import CallingWindow
 from seatkeeper.v1 import pool_service_pb2
 
 GUARANTEE = state_pb2.RECLAIM_CAUSE_UNSPECIFIED
+RESERVATION = state_pb2.RECLAIM_CAUSE_RESERVATION
 
 
 def read_said(value: bytes) -> state_pb2.GrantHolds:
@@ -36,7 +37,7 @@ def cause_faults(
     ``said``: of the guard that the decision replaced. ``calling``: the open windows that call back.
     """
     grant_id, heeds = grant.grant_id, grant.heeds_within_millis
-    if cause == state_pb2.RECLAIM_CAUSE_RESERVATION:
+    if cause == RESERVATION:
         yield from _for_a_window(within_millis, grant, calling)
         return
     if cause == state_pb2.RECLAIM_CAUSE_REVOKED:

@@ -10,10 +10,11 @@ guarantee: see ``holds``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seatkeeper.internal.v1 import state_pb2
-from seatkeeper.oracle.holds import GUARANTEE, cause_faults, read_said
+from seatkeeper.oracle.counted_once import seats_in_use
+from seatkeeper.oracle.holds import GUARANTEE, RESERVATION, cause_faults, read_said
 from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredShare, StoredTicket, located
 from seatkeeper.oracle.windows import CallingWindow, read_calling
 from seatkeeper.server.store import Change
@@ -21,6 +22,7 @@ from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
 HOUR_MILLIS = 3_600_000
 LEVELS_MAX = 10
+FOR_ANOTHER = (GUARANTEE, RESERVATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class ReclaimLedger:
         self._taken: set[str] = set()
         self._lapsed: list[tuple[int, StoredGrant | StoredTicket]] = []
 
+    @property
+    def called_for_another(self) -> set[str]:
+        """Ids of grants whose seats another is to have, before the decision at hand."""
+        return {each for each, said in self._running.items() if said.cause in FOR_ANOTHER}
+
     def note_spec(self, value: bytes) -> None:
         """Take a specification."""
         policy = pool_service_pb2.PoolSpec.FromString(value).policy
@@ -144,7 +151,10 @@ class ReclaimLedger:
                 if before.cause != reclaim.cause:
                     yield from self._taken_over(grant_id, reclaim, known.get(grant_id), said)
                 continue
-            yield from self._begun(grant_id, reclaim, known.get(grant_id), said)
+            grant = known.get(grant_id)
+            yield from self._begun(grant_id, reclaim, _since_first(grant, known), said)
+            if reclaim.cause in FOR_ANOTHER:
+                yield from _frees_nothing(grant, decided, held)
             if reclaim.cause != GUARANTEE:
                 continue
             if reclaim.project not in asking:
@@ -201,6 +211,34 @@ class ReclaimLedger:
             yield f"{grant_id} is called back {at - grant.held_since} ms after its grant"
 
 
+def _since_first(
+    grant: StoredGrant | None, known: Mapping[str, StoredGrant]
+) -> StoredGrant | None:
+    """Return a grant as held since the first of those with which it counts once."""
+    if grant is None or not grant.counts_once:
+        return grant
+    first = min(
+        each.granted_at_millis
+        for each in known.values()
+        if each.counts_once == grant.counts_once
+    )
+    return replace(grant, granted_at_millis=first)
+
+
+def _frees_nothing(
+    grant: StoredGrant | None,
+    decided: Mapping[str, StoredReclaim],
+    held: Mapping[str, StoredGrant],
+) -> Iterator[str]:
+    """Yield a grant that is called back, and whose seats another holds that is not."""
+    if grant is None or not grant.counts_once:
+        return
+    for each in held.values():
+        if each.counts_once == grant.counts_once and each.grant_id not in decided:
+            yield f"{grant.grant_id} is called back, and {each.grant_id} has the same seats"
+            return
+
+
 def _under_guarantee(
     grant_id: str,
     decided: Mapping[str, StoredReclaim],
@@ -215,8 +253,8 @@ def _under_guarantee(
     for project in _path(grant.project, shares):
         if project in asker:
             return
-        left = sum(
-            each.seats
+        left = seats_in_use(
+            each
             for each in known.values()
             if each.grant_id not in lent and project in _path(each.project, shares)
         )

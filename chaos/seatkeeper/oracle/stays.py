@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.oracle.counted_once import newly_taken
 from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredTicket, located, read_grant
 from seatkeeper.oracle.taken_over import TakenOver
 from seatkeeper.server.store import Change, Entry
@@ -128,7 +129,7 @@ class StayLedger:
         self.more = next(seats) - next(seats)
         yield from self._not_put(made)
         moved = self._taken_over.of(made)
-        yield from self._of_made([each for each in made if each not in moved], kept_before)
+        yield from self._of_made([each for each in made if each not in moved], kept_before, held)
         yield from self._taken_over.settle(made, ended)
         for grant_id, stay in self._put.items():
             was = before.get(grant_id)
@@ -147,7 +148,10 @@ class StayLedger:
         self._put, self._gone = {}, set()
 
     def _of_made(
-        self, made: Collection[StoredGrant], kept_before: Mapping[str, StoredGrant]
+        self,
+        made: Collection[StoredGrant],
+        kept_before: Mapping[str, StoredGrant],
+        held: Mapping[str, StoredGrant],
     ) -> Iterator[str]:
         """Look at what is granted, which may be what was kept."""
         taken = {k: each for k, each in kept_before.items() if k not in self.kept}
@@ -163,7 +167,7 @@ class StayLedger:
             ]
             if grant.continues not in {each.fence for each in theirs}:
                 yield f"{grant.grant_id} takes over fence {grant.continues}, which was not kept for it"
-            elif sum(each.seats for each in theirs) < grant.seats:
+            elif sum(each.seats for each in theirs) < self._takes(grant, made, held):
                 yield f"{grant.grant_id} has more seats than were kept for it"
 
     def _not_put(self, made: Collection[StoredGrant]) -> Iterator[str]:
@@ -172,6 +176,17 @@ class StayLedger:
         for grant in made:
             if outlives and grant.grant_id not in self._put:
                 yield f"{grant.grant_id} ends with its session, and the pool says otherwise"
+
+    def _takes(
+        self,
+        grant: StoredGrant,
+        made: Collection[StoredGrant],
+        held: Mapping[str, StoredGrant],
+    ) -> int:
+        """Return how many seats a grant takes beside those with which it counts once."""
+        new = {each.grant_id for each in made}
+        others = [each for each in held.values() if each.grant_id not in new]
+        return newly_taken([grant], [*others, *self.kept.values()])[grant.grant_id].seats
 
 
 def check_stays(

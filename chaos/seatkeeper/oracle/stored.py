@@ -61,6 +61,11 @@ class StoredGrant:
     """Since when its holder has held the seats, in milliseconds."""
     borrow: StoredBorrow | None = None
     """None: a session holds it."""
+    counts_once: tuple[tuple[str, str], ...] = ()
+    """What it has in common with those with which it counts once; empty: it counts by itself."""
+    labels: tuple[tuple[str, str], ...] = ()
+    is_joint: bool = False
+    """Whether it was granted with others, or instead of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class StoredTicket:
     is_joint: bool = False
     """Whether it is granted together with others, and so not when its turn comes alone."""
     host: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +237,9 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         continues=record.continues_fence,
         held_since=record.held_since_millis or record.granted_at_millis,
         borrow=_borrow(record),
+        counts_once=tuple((each.attribute, each.value) for each in record.counts_once),
+        labels=tuple(sorted(record.attributes.labels.items())),
+        is_joint=bool(record.attributes.gang or record.attributes.alternatives),
     )
 
 
@@ -259,6 +268,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         move_id=record.move.move_id,
         is_joint=bool(record.attributes.gang or record.attributes.alternatives),
         host=record.attributes.host.lower(),
+        labels=tuple(sorted(record.attributes.labels.items())),
     )
 
 

@@ -9,7 +9,9 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
+from seatkeeper.oracle.counted_once import seats_in_use
 from seatkeeper.oracle.stored import StoredGrant, StoredTicket
 from seatkeeper.v1 import pool_service_pb2
 
@@ -86,14 +88,14 @@ def over_each(
 
     Of grants the seats are counted, of tickets their number.
     """
-    counted: dict[str, Counter[str]] = {what: Counter() for what, _ in most}
-    for one in there if counted else ():
-        for what, counter in counted.items():
-            counter[name_of(one, what)] += one.seats if isinstance(one, StoredGrant) else 1
+    all_there = list(there) if most else []
     for what, limit in most:
         for name in sorted({name_of(one, what) for one in made} - {""}):
-            if counted[what][name] > limit:
-                yield f"{what} {name} has {counted[what][name]}, and each may have {limit}"
+            theirs = [one for one in all_there if name_of(one, what) == name]
+            has = seats_in_use(one for one in theirs if isinstance(one, StoredGrant))
+            has += sum(not isinstance(one, StoredGrant) for one in theirs)
+            if has > limit:
+                yield f"{what} {name} has {has}, and each may have {limit}"
 
 
 @dataclass
@@ -111,6 +113,11 @@ class HeldBack:
     def note_end(self, revision: int, one: StoredGrant | StoredTicket) -> None:
         """Remember what ended with its session."""
         self.ended.append((revision, one))
+
+    def grants_after(self, known: int) -> list[StoredGrant]:
+        """Return the grants whose end a decision may not know that knew all up to a revision."""
+        late = takewhile(lambda each: each[0] > known, reversed(self.ended))
+        return [one for _, one in late if isinstance(one, StoredGrant)]
 
     def found(
         self,
@@ -147,9 +154,10 @@ def _held_back(
     is_shared: bool,
 ) -> Iterator[tuple[str, str]]:
     for what, most in rules.seats:
-        seats: Counter[str] = Counter()
+        theirs: dict[str, list[StoredGrant]] = {}
         for grant in held:
-            seats[name_of(grant, what)] += grant.seats
+            theirs.setdefault(name_of(grant, what), []).append(grant)
+        seats = Counter({name: seats_in_use(each) for name, each in theirs.items()})
         behind: set[tuple[str, str]] = set()
         for ticket in sorted(waiting, key=lambda each: (-each.priority, each.number)):
             if not name_of(ticket, what):

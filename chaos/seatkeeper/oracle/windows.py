@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seatkeeper.oracle.counted_once import seats_in_use
 from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredTicket, located
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -148,11 +149,11 @@ class KeptSeats:
         there = [grant for grant in held if grant.grant_id not in new]
         for grant in sorted(made, key=lambda each: each.fence):
             left = {
-                name: max(0, each.seats - sum(g.seats for g in there if each.is_for(g)))
+                name: max(0, each.seats - seats_in_use(g for g in there if each.is_for(g)))
                 for name, each in self.reserved.items()
             }
             self.left_before[grant.grant_id] = left
-            free = capacity - sum(each.seats for each in there)
+            free = capacity - seats_in_use(there)
             kept = sum(
                 seats for name, seats in left.items() if not self.reserved[name].is_for(grant)
             )
