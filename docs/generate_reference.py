@@ -56,6 +56,7 @@ from seatkeeper.client.pools_file.definition import (
     WHEN,
     WHO,
     Amount,
+    Common,
     Day,
     Field,
     Flag,
@@ -444,6 +445,8 @@ def _takes(field: Field) -> str:
             return "`true` or `false`"
         case Numbers(least, most, many):
             return f"names, each with a whole number from {least} to {most}; at most {many}"
+        case Common(most):
+            return f"list of `holder`, `host` and `label:KEY`; at most {most}"
         case Patterns(most):
             return f"list of names, with or without a `*`; at most {most}"
         case Day():

@@ -16,6 +16,8 @@ def counting_facts(pool: pb.Pool) -> list[tuple[str, str]]:
     counting, found = pool.spec.policy.counting, []
     if counting.costs:
         found.append(("costs", costs_text(counting)))
+    if pool.spec.policy.count_once:
+        found.append(("count once", ", ".join(pool.spec.policy.count_once)))
     if counting.advisory:
         found.append(("advisory", "it refuses nothing that can be granted"))
     if pool.HasField("advisory"):
@@ -41,6 +43,8 @@ def counting_json(pool: pb.Pool) -> dict[str, Any]:
     """Return the same for programs; nothing where the pool says nothing."""
     counting = pool.spec.policy.counting
     found: dict[str, Any] = {}
+    if pool.spec.policy.count_once:
+        found["count_once"] = list(pool.spec.policy.count_once)
     if pool.spec.policy.HasField("counting"):
         found["costs"] = {each.name: each.seats for each in counting.costs}
         found["advisory"] = counting.advisory

@@ -156,6 +156,7 @@ async def create(
             reservations=reserved,
             advisory=how.advisory,
             costs=how.costs(),
+            count_once=how.counted_once(),
         )
     _done(at, "created", pool)
 
@@ -195,7 +196,8 @@ async def update(
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --borrow, --include, "
             "--exclude, --group, --per-holder, --per-project, --per-host, --advisory, --binding, "
-            "--cost, --lot, --without-lot, --burst-rule, --reserve or --without-reservation",
+            "--cost, --count-once, --lot, --without-lot, --burst-rule, --reserve or "
+            "--without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -215,6 +217,7 @@ async def update(
             rules=None if change.is_empty else change.applied_to,
             advisory=how.advisory,
             costs=how.costs(),
+            count_once=how.counted_once(),
             lots=lots.change,
             burst_rule=lots.rule,
             reservations=kept.change,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.client.admin.counting import parse_costs
+from seatkeeper.client.admin.counting import parse_costs, parse_count_once
 from seatkeeper.client.admin.rules import RulesChange, parse_group, parse_most, parse_who
 from seatkeeper.core.errors import InvalidArgument
 
@@ -106,6 +106,15 @@ Cost = typer.Option(
     "What is held or waits stays as it is.",
 )
 
+CountOnce = typer.Option(
+    "--count-once",
+    metavar="ATTRIBUTE",
+    help="holder, host or label:KEY: grants of one project that have all that are given in common take "
+    "as many seats as the largest of them, such as several processes of one user on one host. May be "
+    "repeated; what is given takes the place of all. none: each grant counts. Those that there are "
+    "stay as they were granted.",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
@@ -125,6 +134,7 @@ class PolicyOptions:
     per_host: Annotated[str | None, PerHost] = None
     advisory: Annotated[bool | None, Advisory] = None
     cost: Annotated[list[str] | None, Cost] = None
+    count_once: Annotated[list[str] | None, CountOnce] = None
 
     @property
     def is_given(self) -> bool:
@@ -132,7 +142,12 @@ class PolicyOptions:
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
         more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
         counting = (self.per_host, self.advisory, self.cost, self.stay, self.borrow)
-        return any(each is not None for each in (*values, *more, *counting))
+        given = (*values, *more, *counting, self.count_once)
+        return any(each is not None for each in given)
+
+    def counted_once(self) -> list[str] | None:
+        """Return what they say of grants that count once; None: nothing."""
+        return None if self.count_once is None else parse_count_once(self.count_once)
 
     def costs(self) -> dict[str, int] | None:
         """Return what they say of costs; None: nothing. What cannot be read ends the command."""

@@ -20,6 +20,7 @@ from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.lent import borrow_json, borrowed_json
 from seatkeeper.cli.marks import mark_json
+from seatkeeper.cli.shared import shared_json
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.lot_messages import decode_seats
 from seatkeeper.core.text import printable
@@ -436,6 +437,7 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         **({"continues_fence": grant.continues_fence} if grant.continues_fence else {}),
         "advisory": mark_json(grant),
         **({"borrowed": borrowed_json(grant.borrowed)} if grant.HasField("borrowed") else {}),
+        **({"counts_once": shared_json(grant)} if grant.counts_once else {}),
     }
 
 

@@ -11,6 +11,7 @@ from seatkeeper.cli.attribution import Attributed
 from seatkeeper.cli.lent import borrowed_facts
 from seatkeeper.cli.marks import mark_facts, seats_text
 from seatkeeper.cli.render import client_says, iso, seconds, since
+from seatkeeper.cli.shared import shared_facts
 from seatkeeper.core.amounts import span
 from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -71,6 +72,7 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         *_kept(grant),
         *mark_facts(grant),
         *borrowed_facts(grant),
+        *shared_facts(grant),
     ]
 
 

@@ -40,6 +40,7 @@ class Sharing(Staying, total=False):
     rules: Rules | None
     advisory: bool | None
     costs: Mapping[str, int] | None
+    count_once: Collection[str] | None
 
 
 class NewPool(Sharing, total=False):
@@ -73,6 +74,7 @@ DEFAULTS: dict[str, object] = {
     "rules": None,
     "advisory": None,
     "costs": None,
+    "count_once": None,
 }
 
 
@@ -106,6 +108,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     with_stay(policy, said.get("stay"))
     with_borrow(policy, said.get("borrow"))
     with_counting(policy, said.get("advisory"), said.get("costs"))
+    policy.count_once.extend(said.get("count_once") or ())
     policy.reservations.extend(said.get("reservations", ()))
     if policy.ByteSize():
         spec.policy.CopyFrom(policy)
@@ -148,6 +151,9 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if advisory is not None or costs is not None:
         with_counting(spec.policy, advisory, costs)
         spec.policy.SetInParent()
+    if (count_once := said.get("count_once")) is not None:
+        spec.policy.count_once[:] = count_once
+        spec.policy.SetInParent()
 
 
 def _how(
@@ -175,6 +181,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("lends no seats to machines", f"pool {name} does not")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
+    if wanted.count_once and not made.count_once:
+        raise _too_old("counts each grant", f"those of pool {name} count by themselves")
     if wanted.reservations and not made.reservations:
         raise _too_old("keeps no seats", f"pool {name} has no reservation")
     if wanted.HasField("counting") and not made.HasField("counting"):

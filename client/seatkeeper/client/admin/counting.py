@@ -32,6 +32,12 @@ def parse_costs(texts: Iterable[str]) -> dict[str, int]:
     return costs
 
 
+def parse_count_once(texts: Iterable[str]) -> list[str]:
+    """Return what texts say, such as ``holder`` and ``label:display``; ``none`` alone: nothing."""
+    named = [part.strip() for text in texts for part in text.split(",")]
+    return [] if named == [NONE] else named
+
+
 def costs_text(counting: pb.Counting) -> str:
     """Return a text that `parse_costs` reads the costs from."""
     return ",".join(f"{each.name}={each.seats}" for each in counting.costs) or NONE

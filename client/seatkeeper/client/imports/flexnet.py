@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from seatkeeper.client.imports.counted import ALONE, OF_FLEXNET, named_by
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
 from seatkeeper.client.imports.fields import (
     KINDS,
@@ -48,7 +49,7 @@ _DECIMAL = re.compile(r"[\w.-]+(-[0-9]{5}){2,}(-[0-9]+)?")
 
 ATTRIBUTES: Attributes = {
     "CAPACITY": "what a seat costs by the size of its machine",
-    "DUP_GROUP": "several processes of one user or host take a seat each, unless they share a session",
+    "DUP_GROUP": "",
     "FLOAT_OK": "a seat that moves between machines with its dongle",
     "HOST_BASED": "seats of named hosts",
     "HOSTID": "it is for one machine: a pool does not look where its seats are used",
@@ -92,7 +93,7 @@ def _licence(statement: Statement) -> Licence:
     )
     found = _attributes(rest)
     counted = number(count, "count of licences") if count.lower() != "uncounted" else 0
-    superseded = found.get("SUPERSEDE")
+    superseded, (count_once, lost) = found.get("SUPERSEDE"), _count_once(found)
     issued = day(found["ISSUED"]) if found.get("ISSUED") else None
     starts = day(found["START"]) if found.get("START") else None
     order = found.get("SORT", "")
@@ -110,9 +111,20 @@ def _licence(statement: Statement) -> Licence:
         signature=found.get("SIGN", ""),
         contract=found.get("SN", ""),
         overdraft=number(found["OVERDRAFT"], "overdraft") if found.get("OVERDRAFT") else 0,
-        losses=tuple(losses(found, ATTRIBUTES)),
+        losses=(*losses(found, ATTRIBUTES), *lost),
         borrow=_borrow(found["BORROW"]) if "BORROW" in found else None,
+        count_once=count_once,
     )
+
+
+def _count_once(found: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what requests have in common that share a licence, and what is lost of that."""
+    said = found.get("DUP_GROUP", "").upper()
+    if said in ("", "NONE"):
+        return (), ()
+    if said == "SITE":
+        return (), (f"DUP_GROUP=SITE: all requests of a site share one licence, {ALONE} here",)
+    return named_by(said, OF_FLEXNET, f"DUP_GROUP={said[:20]}")
 
 
 def _borrow(hours: str) -> timedelta:

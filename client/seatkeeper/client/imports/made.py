@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from seatkeeper.client.imports.borrowing import put_rule
 from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
+from seatkeeper.client.imports.counted import put_count_once
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.lingers import Lingering
 from seatkeeper.client.imports.names import name_of
@@ -150,6 +151,8 @@ class Made:
             kept.outcome.targets.append(f"pools.{name}.stay")
         if lines := put_rule(spec, pool):
             parts["borrow"] = [lines]
+        if lines := put_count_once(spec, pool):
+            parts["count_once"] = [lines]
         taken: dict[str, tuple[str, str]] = {}
         for project in shared.projects.values():
             places = _places(project.outcomes)

@@ -80,6 +80,8 @@ class Licence:
     """For how long its seats may be borrowed; None: they may not."""
     borrow_seats: int | None = None
     """How many of them at once; None: all."""
+    count_once: tuple[str, ...] = ()
+    """What requests have in common that share its seats; empty: each takes its own."""
 
 
 @dataclass(frozen=True)

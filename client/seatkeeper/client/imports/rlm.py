@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import PurePath
 
+from seatkeeper.client.imports.counted import ALONE, OF_RLM, named_by
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
 from seatkeeper.client.imports.fields import (
     access,
@@ -50,7 +51,7 @@ ATTRIBUTES: Attributes = {
     "min_timeout": "the shortest idle time that an administrator may choose",
     "named_user": "seats of named users",
     "platforms": "which machines may use it: a pool does not ask for the platform",
-    "share": "several processes of one user or host take a seat each, unless they share a session",
+    "share": "",
     "soft_limit": "",
     "timezone": "the time zones in which it may be used",
     "user_based": "seats of named users",
@@ -95,6 +96,7 @@ def _licence(statement: Statement) -> Parsed:
         )
     found = _attributes(rest)
     last, kind = day(expires), count.lower()
+    count_once, lost = _count_once(found)
     if kind.startswith(("token", "meter")):
         what = "of tokens that several products share" if kind[0] == "t" else "metered"
         return Aside(Became.NONE, f"it is {what}: a seat is one seat of one pool")
@@ -119,10 +121,26 @@ def _licence(statement: Statement) -> Parsed:
         supersedes=() if replaced is None else tuple(replaced.split()) or (product,),
         signature=found.get("sig", ""),
         contract=found.get("contract", ""),
-        losses=tuple(losses(found, ATTRIBUTES)),
+        losses=(*losses(found, ATTRIBUTES), *lost),
         borrow=_roams(found.get("max_roam", "")),
         borrow_seats=_roam_count(found.get("max_roam_count", "")),
+        count_once=count_once,
     )
+
+
+def _count_once(found: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what requests have in common that share a licence, and what is lost of that.
+
+    A most of those who share one has no counterpart: without it, more would share a seat.
+    """
+    said, colon, most = found.get("share", "").partition(":")
+    letters, said = said.lower(), f"share={found.get('share', '')[:20]}"
+    if letters in ("", "none"):
+        return (), ()
+    if colon:
+        text = f"{said}: a pool has no most of those who share a seat ({most[:9]}), {ALONE}"
+        return (), (text,)
+    return named_by(letters, OF_RLM, said)
 
 
 def _roams(days: str) -> timedelta | None:

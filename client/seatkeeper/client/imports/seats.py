@@ -34,6 +34,8 @@ class Source:
     """For how long they may be borrowed; None: they may not."""
     borrow_seats: int | None = None
     """How many of them at once; None: all."""
+    count_once: tuple[str, ...] = ()
+    """What requests have in common that share them; empty: each takes its own."""
 
     @property
     def is_lot(self) -> bool:
@@ -163,6 +165,7 @@ def _source(outcome: Outcome, licence: Licence, today: date) -> Source:
         licence.overdraft,
         licence.borrow,
         licence.borrow_seats,
+        licence.count_once,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from seatkeeper.core.count_once import count_once_faults
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 
@@ -16,6 +17,16 @@ def counting_of(values: Mapping[str, object]) -> pb.Counting:
     return counting
 
 
+def count_once_faults_in(policy: pb.PoolPolicy) -> Iterator[tuple[int, str]]:
+    """Yield what nodes would refuse of which grants count once: the place in the list, and why."""
+    rules = policy.rules
+    yield from count_once_faults(
+        tuple(policy.count_once),
+        limits_holders=rules.per_holder.HasField("seats"),
+        limits_hosts=rules.per_host.HasField("seats"),
+    )
+
+
 def counting_lines(spec: pb.PoolSpec, name_text: Callable[[str], str]) -> Iterator[str]:
     """Yield the keys that say it; ``name_text`` writes a name so that every reader takes it for one."""
     counting = spec.policy.counting
@@ -24,6 +35,8 @@ def counting_lines(spec: pb.PoolSpec, name_text: Callable[[str], str]) -> Iterat
     if counting.costs:
         said = [f"{name_text(each.name)}: {each.seats}" for each in counting.costs]
         yield f"costs: {{{', '.join(said)}}}"
+    if spec.policy.count_once:
+        yield f"count_once: [{', '.join(spec.policy.count_once)}]"
 
 
 def counting_values(spec: pb.PoolSpec) -> dict[str, int | float | str | None]:
@@ -32,6 +45,8 @@ def counting_values(spec: pb.PoolSpec) -> dict[str, int | float | str | None]:
     values: dict[str, int | float | str | None] = {}
     if counting.advisory:
         values["advisory"] = "true"
+    if spec.policy.count_once:
+        values["count_once"] = ", ".join(spec.policy.count_once)
     return values | {f"costs.{each.name}": each.seats for each in counting.costs}
 
 

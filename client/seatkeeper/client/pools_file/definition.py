@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from seatkeeper.core.borrowing import BORROW_MAX, BORROW_MIN, SKEW_DEFAULT, SKEW_MAX
 from seatkeeper.core.burst_rule import HOURS_MAX
+from seatkeeper.core.count_once import NAMED_MAX
 from seatkeeper.core.counting import COST_MAX, COSTS_MAX
 from seatkeeper.core.hold import HOLD_MAX, IDLE_MIN, LONGEST_MIN
 from seatkeeper.core.lots import LOT_SEATS_MAX, LOTS_MAX, OWNER_MAX
@@ -93,6 +94,11 @@ class Patterns:
     """A list of names, in each of which one `*` may stand for any text; at most so many."""
 
     most: int
+
+
+@dataclass(frozen=True)
+class Common(Patterns):
+    """A list of what grants have in common: ``holder``, ``host``, ``label:KEY``."""
 
 
 @dataclass(frozen=True)
@@ -494,6 +500,14 @@ POOL = Table(
             meaning="Seats that one costs that is asked for as one of a class, by class. What is held "
             "or waits is not changed with it. `default` is for requests that name no class; where it "
             "is left out they cost 1.",
+        ),
+        "count_once": Field(
+            takes=Common(NAMED_MAX),
+            meaning="Grants of one project that have all of these in common count once: they take as "
+            "many seats as the largest of them. Where one of them is not known, a grant counts by "
+            "itself. Those that there are stay as they were granted. Left out, or empty: each counts. "
+            "Where `per_holder`, or `per_host`, says how many seats each may hold, `holder`, or "
+            "`host`, is among them.",
         ),
         "usage_half_life": Field(
             takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from seatkeeper.client.pools_file import tree
 from seatkeeper.client.pools_file.borrows import borrow_of
 from seatkeeper.client.pools_file.bursts import burst_rule_of
-from seatkeeper.client.pools_file.counting import counting_of
+from seatkeeper.client.pools_file.counting import count_once_faults_in, counting_of
 from seatkeeper.client.pools_file.definition import (
     FILE,
     Amount,
@@ -186,6 +186,9 @@ class _Reader:
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
             self._check_rules(rules, entry, f"pools.{name}")
+        if isinstance(named := plain.get("count_once"), tuple):
+            spec.policy.count_once.extend(named)
+            self._check_count_once(spec, entry)
         reservations = values.get("reservations")
         if reservations is not None:
             self._add_reservations(spec, entry, reservations)
@@ -245,6 +248,13 @@ class _Reader:
                 getattr(rule, key).CopyFrom(found.value)
         if not values and not any(fault.path.startswith(path) for fault in self.faults):
             self.fault(place, NEEDS_ONE, path)
+
+    def _check_count_once(self, spec: pb.PoolSpec, entry: _Entry) -> None:
+        """Look at what grants have in common that count once, together with what each may hold."""
+        places = dict(_places(entry, ""))
+        for at, reason in count_once_faults_in(spec.policy):
+            where = f".count_once[{at}]" if f".count_once[{at}]" in places else ".count_once"
+            self.fault(places[where], reason, f"pools.{spec.name}{where}")
 
     def _check_rules(self, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
         """Look at the rules together, where nothing was wrong with any of them."""

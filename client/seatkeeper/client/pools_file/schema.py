@@ -7,6 +7,7 @@ from typing import Any
 from seatkeeper.client.pools_file.definition import (
     FILE,
     Amount,
+    Common,
     Day,
     Field,
     Flag,
@@ -23,6 +24,7 @@ from seatkeeper.client.pools_file.definition import (
     Words,
 )
 
+COMMON_PATTERN = "^(holder|host|label:[a-z0-9][a-z0-9._/-]{0,62})$"
 NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"
 
 DAY_PATTERN = (
@@ -77,6 +79,13 @@ def _field(field: Field) -> Json:
                 "maxProperties": many,
                 "propertyNames": {"pattern": NAME_PATTERN},
                 "additionalProperties": {"type": "integer", "minimum": least, "maximum": most},
+            }
+        case Common(most):
+            found |= {
+                "type": "array",
+                "items": {"type": "string", "pattern": COMMON_PATTERN},
+                "maxItems": most,
+                "uniqueItems": True,
             }
         case Patterns(most):
             found |= {
