@@ -286,7 +286,7 @@ DEFECTS = (
     Defect(
         "a seat that is held back from a request is taken for one that it may get",
         f"{SERVER}/decide/admission.py",
-        "    return plan.hold_back(weighed(pool.spec, ticket))\n",
+        "    return plan.hold_back(ticket)\n",
         "    return False\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
@@ -427,7 +427,7 @@ DEFECTS = (
     Defect(
         "a policy is believed when it serves more seats than are free",
         f"{SERVER}/decide/serving.py",
-        "        is_free = ticket.seats <= free or draft.is_advisory\n",
+        "        is_free = takes <= free or draft.is_advisory\n",
         "        is_free = True\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
@@ -589,7 +589,7 @@ DEFECTS = (
     Defect(
         "how far a ticket was overtaken is not written",
         f"{SERVER}/decide/serving.py",
-        "        draft.overtaken.note(grant, draft.plan.passed.get(grant.grant_id, ()))\n",
+        "        draft.overtaken.note(served.takes, passed)\n",
         "        pass\n",
     ),
     Defect(
@@ -663,8 +663,8 @@ DEFECTS = (
     Defect(
         "the limit of a host is counted by the letters of its name",
         f"{SERVER}/domain/rule_index.py",
-        "            self.held_on[grant.host.lower()] += grant.seats\n",
-        "            self.held_on[grant.host] += grant.seats\n",
+        "            self.of_hosts.add(grant.seats, grant.group, grant.host.lower())\n",
+        "            self.of_hosts.add(grant.seats, grant.group, grant.host)\n",
         tests=("tests/unit/decide/test_rules_of_hosts.py",),
     ),
     Defect(
@@ -1037,8 +1037,8 @@ DEFECTS = (
     Defect(
         "a window calls back seats of those whom it is for",
         f"{SERVER}/policy/opening.py",
-        "        if grant.heeds_within is not None and not kept.is_for(grant)\n",
-        "        if grant.heeds_within is not None\n",
+        " and not any(map(kept.is_for, members_of(pool, grant)))\n",
+        "\n",
         tests=("tests/unit/policy/test_opening.py",),
     ),
     Defect(
@@ -1064,14 +1064,14 @@ DEFECTS = (
     Defect(
         "a grant of an advisory pool is not marked by what the decision itself grants",
         f"{SERVER}/decide/counting.py",
-        "    return min(ticket.seats, max(0, held + ticket.seats - spec.seats))\n",
-        "    return min(ticket.seats, max(0, held - spec.seats))\n",
+        "    return min(after - before, max(0, after - spec.seats))\n",
+        "    return min(after - before, max(0, before - spec.seats))\n",
         tests=("tests/unit/decide/test_advisory.py",),
     ),
     Defect(
         "what an advisory pool grants beyond its seats looks like every grant",
         f"{SERVER}/decide/serving.py",
-        "        mark=_advisory_mark(draft, ticket) if draft.is_advisory else None,\n",
+        "        mark=_advisory_mark(draft, ticket, served.takes) if draft.is_advisory else None,\n",
         "        mark=None,\n",
     ),
     Defect(
@@ -1140,8 +1140,8 @@ DEFECTS = (
     Defect(
         "a borrowed seat goes with its session",
         f"{SERVER}/decide/borrowing.py",
-        "session_id=NO_SESSION, lease_id=0, heeds_within",
-        "session_id=NO_SESSION, heeds_within",
+        "        lease_id=0,\n",
+        "",
     ),
     Defect(
         "anybody gives a borrowed seat back",
@@ -1211,5 +1211,74 @@ DEFECTS = (
         "PutNew(self._keys.guard",
         "Put(self._keys.guard",
         tests=("tests/unit/service/test_apply_pools.py",),
+    ),
+    Defect(
+        "the seats of a group go with its largest member, whatever the others hold",
+        f"{SERVER}/domain/counted_once.py",
+        "            seats = max(0, seats - max(sizes, default=0))\n        self._change(name, -",
+        "        self._change(name, -",
+    ),
+    Defect(
+        "a group takes the sum of its members",
+        f"{SERVER}/domain/counted_once.py",
+        "return max(0, seats - self._largest((name, group))) if group else seats",
+        "return seats",
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "grants of two projects count once",
+        f"{SERVER}/domain/counted_once.py",
+        '    found = [("project", asked.project)]\n',
+        '    found = [("project", "")]\n',
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "one of whose host nothing is known counts once with another",
+        f"{SERVER}/domain/counted_once.py",
+        "        if not (value := _value(name, asked)):\n            return NO_GROUP\n",
+        "        value = _value(name, asked)\n",
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "one that takes no seat is granted while more is held than there is",
+        f"{SERVER}/policy/counting_once.py",
+        "    if pool.in_use.of() > spec.open_seats and not",
+        "    if not spec.open_seats and not",
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "a group that is called back has new members, and is never free",
+        f"{SERVER}/policy/snapshot.py",
+        "            if reclaim is not None and reclaim.cause in FOR_ANOTHER:\n",
+        "            if reclaim is None and False:\n",
+        tests=("tests/unit/policy/test_counting_once.py",),
+    ),
+    Defect(
+        "one of a group is called back alone, which frees nothing",
+        f"{SERVER}/policy/reclaiming.py",
+        "            for member in self._members(each.grant)\n",
+        "            for member in [each.grant]\n",
+        tests=("tests/unit/policy/test_counting_once.py",),
+    ),
+    Defect(
+        "what a group takes of lots gets more when one of it ends",
+        f"{SERVER}/decide/marking.py",
+        "            marks = within((larger.marks, larger.seats), inner, seats)\n",
+        "            marks = larger.marks if seats > 1 else None\n",
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "a seat that others share leaves with a machine",
+        f"{SERVER}/decide/borrowing.py",
+        "    if refusal is None and _is_shared(draft, found):\n",
+        "    if False:\n",
+        tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "an older node counts each of a group",
+        f"{SERVER}/store/counted_once.py",
+        "        record.format = max(record.format, COUNT_FORMAT)\n",
+        "        pass\n",
+        tests=("tests/unit/decide/test_counting_once.py",),
     ),
 )
