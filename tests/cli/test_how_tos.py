@@ -199,6 +199,16 @@ def test_seats_that_cost_more(page: Cluster, tmp_path: Path) -> None:
     assert "weighted" not in {each.spec.name for each in page.client.pools.list()}
 
 
+def test_processes_that_count_once(page: Cluster, tmp_path: Path) -> None:
+    done = run(page, "processes-that-count-once.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"count once +holder, host", done.stdout)
+    assert len(re.findall(r"^.* ada ", done.stdout, re.MULTILINE)) == 2, done.stdout
+    assert "bo: exit code" in done.stdout
+    assert "1 seat held" in done.stdout
+    assert "viewer" not in {each.spec.name for each in page.client.pools.list()}
+
+
 @pytest.mark.timeout(SECONDS_MAX + 20)
 def test_share_a_pool(page: Cluster, tmp_path: Path) -> None:
     done = run(page, "share-a-pool.md", tmp_path)

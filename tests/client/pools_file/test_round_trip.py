@@ -195,6 +195,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.counting.costs.add(name=cost, seats=number)
     if (said := draw(rules())).ByteSize():
         spec.policy.rules.CopyFrom(said)
+    if draw(st.booleans()):
+        spec.policy.count_once.extend(("holder", "label:display", "host"))
     if seats and not spec.policy.projects:  # which may be guaranteed all seats
         # Of a seat each, in windows that may overlap.
         most = min(2, seats)
