@@ -144,6 +144,8 @@ def test_take_a_seat_offline(page: Cluster, tmp_path: Path) -> None:
     done = run(page, "take-a-seat-offline.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "longest=2592000,seats=2,low_water=1" in done.stdout
+    assert "refused, with exit code" in done.stdout
+    assert "borrow.exclude: holder guest-* may borrow no seat of the pool" in done.stderr
     assert re.search(r"a seat of field is borrowed until \S+ \S+ UTC", done.stdout)
     assert "exit code 2" in done.stdout, "one is borrowed here already"
     assert "1 of 1 held" in done.stdout

@@ -1152,8 +1152,8 @@ DEFECTS = (
     Defect(
         "of two machines that borrow at once both get the last that may be borrowed",
         f"{SERVER}/decide/borrowing.py",
-        "borrowed=pool.borrowed_seats - gone + lent,",
-        "borrowed=pool.borrowed_seats - gone,",
+        "    lent += draft.decision.lent.values()\n",
+        "",
         tests=("tests/unit/decide/test_borrowing.py",),
     ),
     Defect(
@@ -1280,5 +1280,26 @@ DEFECTS = (
         "        record.format = max(record.format, COUNT_FORMAT)\n",
         "        pass\n",
         tests=("tests/unit/decide/test_counting_once.py",),
+    ),
+    Defect(
+        "one who may not borrow does",
+        "core/seatkeeper/core/borrowing.py",
+        "    if (by := finder(rule.exclude, there)(*asked)) is not None:\n",
+        "    if (by := finder(rule.exclude, ())(*asked)) is not None and not by:\n",
+        tests=("tests/unit/decide/test_borrowing.py",),
+    ),
+    Defect(
+        "what each project may borrow is counted over all",
+        f"{SERVER}/decide/borrowing.py",
+        "    theirs = sum(each.seats for each in lent if each.project == found.project)\n",
+        "    theirs = sum(each.seats for each in lent)\n",
+        tests=("tests/unit/decide/test_borrowing.py",),
+    ),
+    Defect(
+        "an older node lends to those who may not borrow",
+        f"{SERVER}/store/records.py",
+        " or (policy.borrow is not None and policy.borrow.names_some)",
+        "",
+        tests=("tests/unit/store/test_borrows.py",),
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from tests.simulation.cluster import KEYS, SimCluster
@@ -16,6 +17,7 @@ from tests.simulation.world import EPOCH
 from seatkeeper.chaos.policy_users import Borrower
 from seatkeeper.chaos.users import UserRecord
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.pool_rules import Who
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.stored import StoredGrant, located, read_grant
 from seatkeeper.server.store import Change
@@ -36,13 +38,22 @@ def borrows_of(seed: int) -> random.Random | None:
 
 
 def drawn_borrow(own: random.Random, seats: int) -> BorrowRule:
-    """Draw a rule, also such that lets nothing be borrowed."""
-    return BorrowRule(
+    """Draw a rule, also such that lets nothing be borrowed, or by some alone."""
+    drawn = BorrowRule(
         longest=LONGEST,
         seats=own.choice([None, 1, 1, max(0, seats - 1)]),
         skew=timedelta(seconds=own.choice([0.0, 0.5, 2.0])),
         low_water=own.choice([0, 0, 1]),
     )
+    # Not drawn from the same: what else happens in a seed stays as it is.
+    who = random.Random(f"{drawn} of {seats}")
+    if who.random() < 0.3:
+        drawn = replace(drawn, exclude=Who(holders=("borrower-0",), projects=("asr",)))
+    if who.random() < 0.2:
+        drawn = replace(drawn, include=Who(holders=("borrower-*",), hosts=("host-0",)))
+    if who.random() < 0.3:
+        drawn = replace(drawn, per_project=who.choice([0, 1]))
+    return drawn
 
 
 def borrowers(

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.stored import StoredGrant, StoredTicket, seats_in_spec
+from seatkeeper.oracle.stored_rules import NO_RULES, read_borrowers
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -36,6 +37,7 @@ class BorrowLedger:
     def __init__(self) -> None:
         self._rule: pool_service_pb2.BorrowRule | None = None
         self._capacity = 0
+        self._borrowers = NO_RULES
         self._facts = state_pb2.DecisionFacts()
 
     def note_spec(self, value: bytes) -> None:
@@ -43,6 +45,7 @@ class BorrowLedger:
         policy = pool_service_pb2.PoolSpec.FromString(value).policy
         self._rule = policy.borrow if policy.HasField("borrow") else None
         self._capacity = seats_in_spec(value)
+        self._borrowers = read_borrowers(value)
 
     def note_guard(self, value: bytes) -> None:
         """Take what the decision of the revision at hand says of itself."""
@@ -86,6 +89,11 @@ class BorrowLedger:
         most = rule.seats if rule.HasField("seats") else self._capacity
         if lent > most or self._capacity - lent < rule.low_water:
             yield f"{lent} seats are borrowed by {grant.grant_id}, of at most {most}"
+        theirs = borrowed_seats(each for each in held if each.project == grant.project)
+        if rule.HasField("per_project") and theirs > rule.per_project:
+            yield f"project {grant.project} has borrowed {theirs}, of at most {rule.per_project}"
+        if not self._borrowers.lets_in(grant):
+            yield f"{grant.grant_id} was lent to {grant.holder}, who may borrow none"
         if borrow.until_millis - borrow.borrowed_at_millis > rule.longest.ToMilliseconds():
             yield f"{grant.grant_id} was lent for longer than the pool allows"
         if borrow.free_at_millis - borrow.until_millis != rule.skew.ToMilliseconds():

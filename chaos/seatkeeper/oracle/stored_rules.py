@@ -56,22 +56,31 @@ def name_of(one: StoredGrant | StoredTicket, what: str) -> str:
 def read_rules(value: bytes) -> StoredRules:
     """Return what a pool's specification says."""
     said = pool_service_pb2.PoolSpec.FromString(value).policy.rules
-    groups = {group.name: group.holders for group in said.groups}
-
-    def read(who: pool_service_pb2.Who) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        holders = [*who.holders, *(each for name in who.groups for each in groups[name])]
-        return (
-            *((PROJECT, _pattern(each)) for each in who.projects),
-            *((HOLDER, _pattern(each)) for each in holders),
-            *((HOST, _pattern(each.lower())) for each in who.hosts),
-        )
-
     limits = ((HOLDER, said.per_holder), (HOST, said.per_host), (PROJECT, said.per_project))
     return StoredRules(
-        read(said.include),
-        read(said.exclude),
+        _read(said.include, said),
+        _read(said.exclude, said),
         tuple((what, most.seats) for what, most in limits if most.HasField("seats")),
         tuple((what, most.tickets) for what, most in limits if most.HasField("tickets")),
+    )
+
+
+def read_borrowers(value: bytes) -> StoredRules:
+    """Return who may borrow, by a pool's specification."""
+    policy = pool_service_pb2.PoolSpec.FromString(value).policy
+    rules, rule = policy.rules, policy.borrow
+    return StoredRules(_read(rule.include, rules), _read(rule.exclude, rules))
+
+
+def _read(
+    who: pool_service_pb2.Who, rules: pool_service_pb2.PoolRules
+) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    groups = {group.name: group.holders for group in rules.groups}
+    holders = [*who.holders, *(each for name in who.groups for each in groups[name])]
+    return (
+        *((PROJECT, _pattern(each)) for each in who.projects),
+        *((HOLDER, _pattern(each)) for each in holders),
+        *((HOST, _pattern(each.lower())) for each in who.hosts),
     )
 
 

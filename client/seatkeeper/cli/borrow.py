@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,7 +87,7 @@ async def take(
     kept, time = _kept(folder), _time(days, length)
     async with at.claiming_client("borrow") as client:
         await _make_room(client, kept, pool)
-        await _check_allowed(client, pool, time)
+        await _check_allowed(client, pool, time, at)
         seat = await _borrow(client, kept, pool, time, at)
     until = instant_shown(seat.until_millis)
     if at.json:
@@ -259,16 +260,29 @@ async def _make_room(client: AsyncSeatClient, kept: BorrowFolder, pool: str) -> 
     kept.forget(pool)
 
 
-async def _check_allowed(client: AsyncSeatClient, pool: str, time: timedelta) -> None:
+async def _check_allowed(
+    client: AsyncSeatClient, pool: str, time: timedelta, at: Claimant
+) -> None:
     """Ask the pool's rule before a seat is asked for. Raises `BorrowRefused`."""
     from seatkeeper.client.admin.borrows import borrow_rule
-    from seatkeeper.core.borrowing import borrow_refusal
+    from seatkeeper.client.aio import default_holder
+    from seatkeeper.core.borrowing import Borrower, borrow_refusal
     from seatkeeper.core.errors import BorrowRefused
+    from seatkeeper.core.pool_rules import HolderGroup
 
     found = await client.pools.get(pool)
     policy = found.spec.policy
     rule = borrow_rule(policy.borrow) if policy.HasField("borrow") else None
-    refusal = borrow_refusal(rule, time, 1, borrowed=found.borrowed, capacity=found.spec.seats)
+    project, theirs = at.project, (each for each in found.grants if each.HasField("borrowed"))
+    who = Borrower(
+        at.holder or default_holder(),
+        project,
+        "" if at.program == "-" else socket.gethostname(),
+        sum(each.seats for each in theirs if each.project == project),
+    )
+    groups = [HolderGroup(each.name, tuple(each.holders)) for each in policy.rules.groups]
+    known = {"borrowed": found.borrowed, "capacity": found.spec.seats}
+    refusal = borrow_refusal(rule, time, 1, **known, who=who, groups=groups)
     if refusal is not None:
         raise BorrowRefused(str(refusal))
 

@@ -15,6 +15,7 @@ def borrow_json(message: pb.BorrowRule) -> dict[str, Any]:
     """Return how seats of a pool are borrowed, for programs."""
     # The client loads gRPC, which is hushed first: `command._hush_grpc`.
     from seatkeeper.client.admin.borrows import borrow_rule
+    from seatkeeper.client.admin.rules import who_texts
 
     rule = borrow_rule(message)
     return {
@@ -22,6 +23,9 @@ def borrow_json(message: pb.BorrowRule) -> dict[str, Any]:
         "seats": rule.seats,
         "skew_seconds": rule.skew.total_seconds(),
         "low_water": rule.low_water,
+        "per_project": rule.per_project,
+        "include": who_texts(message.include),
+        "exclude": who_texts(message.exclude),
     }
 
 

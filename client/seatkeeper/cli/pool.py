@@ -134,7 +134,7 @@ async def create(
     some in windows that come again.
     """
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
-    change = how.rules_change()
+    change, (may_borrow, may_not) = how.rules_change(), how.borrowers()
     given, reserved = lots.given, kept.given
     if seats is None and not given:
         fail(Exit.USAGE, "how many seats? Give --seats, or --lot")
@@ -152,6 +152,8 @@ async def create(
             hold=parsed_hold(how.hold),
             stay=parsed_stay(how.stay),
             borrow=parsed_borrow(how.borrow),
+            borrow_include=may_borrow,
+            borrow_exclude=may_not,
             rules=None if change.is_empty else change.applied_to,
             reservations=reserved,
             advisory=how.advisory,
@@ -194,13 +196,13 @@ async def update(
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --borrow, --include, "
-            "--exclude, --group, --per-holder, --per-project, --per-host, --advisory, --binding, "
-            "--cost, --count-once, --lot, --without-lot, --burst-rule, --reserve or "
-            "--without-reservation",
+            "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --borrow, --borrow-include, "
+            "--borrow-exclude, --include, --exclude, --group, --per-holder, --per-project, "
+            "--per-host, --advisory, --binding, --cost, --count-once, --lot, --without-lot, "
+            "--burst-rule, --reserve or --without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
-    change = how.rules_change()
+    change, (may_borrow, may_not) = how.rules_change(), how.borrowers()
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -214,6 +216,8 @@ async def update(
             hold=parsed_hold(how.hold),
             stay=parsed_stay(how.stay),
             borrow=parsed_borrow(how.borrow),
+            borrow_include=may_borrow,
+            borrow_exclude=may_not,
             rules=None if change.is_empty else change.applied_to,
             advisory=how.advisory,
             costs=how.costs(),

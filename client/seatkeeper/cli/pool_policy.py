@@ -12,6 +12,7 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.client.admin.counting import parse_costs, parse_count_once
 from seatkeeper.client.admin.rules import RulesChange, parse_group, parse_most, parse_who
 from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.v1 import pool_service_pb2 as pb
 
 HalfLife = typer.Option(
     "--usage-half-life",
@@ -58,8 +59,19 @@ Borrow = typer.Option(
     metavar="RULE",
     help="longest=LENGTH,seats=N,low_water=N,skew=LENGTH, such as longest=30d,seats=5: machines that "
     "will be offline may borrow seats for so long, N of them at once, while as many as low_water are "
-    "left; they are freed at their day and the skew (10m). none: no seat is borrowed, as in every pool "
-    "that says nothing.",
+    "left, and each project has per_project; they are freed at their day and the skew (10m). none: no "
+    "seat is borrowed, as in every pool that says nothing.",
+)
+BorrowInclude = typer.Option(
+    "--borrow-include",
+    metavar="WHO",
+    help="Who may borrow, of those who may use the pool, written as for --include. May be repeated; "
+    "what is given takes the place of all. none: all may.",
+)
+BorrowExclude = typer.Option(
+    "--borrow-exclude",
+    metavar="WHO",
+    help="Who may not, also where they are included. none: no one.",
 )
 Include = typer.Option(
     "--include",
@@ -126,6 +138,8 @@ class PolicyOptions:
     hold: Annotated[str | None, Hold] = None
     stay: Annotated[str | None, Stay] = None
     borrow: Annotated[str | None, Borrow] = None
+    borrow_include: Annotated[list[str] | None, BorrowInclude] = None
+    borrow_exclude: Annotated[list[str] | None, BorrowExclude] = None
     include: Annotated[list[str] | None, Include] = None
     exclude: Annotated[list[str] | None, Exclude] = None
     group: Annotated[list[str] | None, Group] = None
@@ -142,8 +156,8 @@ class PolicyOptions:
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
         more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
         counting = (self.per_host, self.advisory, self.cost, self.stay, self.borrow)
-        given = (*values, *more, *counting, self.count_once)
-        return any(each is not None for each in given)
+        lent = (self.count_once, self.borrow_include, self.borrow_exclude)
+        return any(each is not None for each in (*values, *more, *counting, *lent))
 
     def counted_once(self) -> list[str] | None:
         """Return what they say of grants that count once; None: nothing."""
@@ -155,6 +169,15 @@ class PolicyOptions:
             return None if self.cost is None else parse_costs(self.cost)
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))
+
+    def borrowers(self) -> tuple[pb.Who | None, pb.Who | None]:
+        """Return who may borrow, and who may not; None: it is not said."""
+        try:
+            said = self.borrow_include, self.borrow_exclude
+            include, exclude = (None if each is None else parse_who(each) for each in said)
+        except InvalidArgument as error:
+            fail(Exit.USAGE, str(error))
+        return include, exclude
 
     def rules_change(self) -> RulesChange:
         """Return what they say of the rules. What cannot be read ends the command."""

@@ -10,6 +10,7 @@ from seatkeeper.client.admin.borrows import borrow_text, parse_borrow
 from seatkeeper.client.admin.holds import hold_text, parse_hold
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking
 from seatkeeper.client.admin.reclaims import parse_reclaim, reclaim_text
+from seatkeeper.client.admin.rules import who_texts
 from seatkeeper.client.admin.stays import parse_stay, stay_text
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -32,6 +33,10 @@ def sharing_facts(pool: pb.Pool) -> list[tuple[str, str]]:
         found.append(("stay", stay_text(policy.stay)))
     if policy.HasField("borrow"):
         found.append(("borrow", borrow_text(policy.borrow)))
+        for key in ("include", "exclude"):
+            if policy.borrow.HasField(key):
+                who = who_texts(getattr(policy.borrow, key))
+                found.append((f"borrow {key}", ", ".join(who)))
     return found
 
 

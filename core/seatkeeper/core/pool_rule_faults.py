@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from seatkeeper.core.pool_rules import ANY, PoolRules
+from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.pool_rules import ANY, HolderGroup, PoolRules, Who
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import HOLDER_MAX, SEATS_MAX, is_name
 
@@ -40,20 +41,39 @@ def rule_faults(rules: PoolRules) -> Iterator[RuleFault]:
         if not group.holders:
             yield ("groups", at, "holders"), f"group {group.name[:64]} has no holder"
         yield from _in_list(("groups", at, "holders"), group.holders, is_project=False)
-    for key, who in (("include", rules.include), ("exclude", rules.exclude)):
-        yield from _in_list((key, "projects"), who.projects, is_project=True)
-        yield from _in_list((key, "holders"), who.holders, is_project=False)
-        yield from _in_list((key, "hosts"), who.hosts, is_project=False)
-        for at, name in enumerate(who.groups):
-            if name not in names:
-                yield (key, "groups", at), f"there is no group {name[:64]}"
-            elif name in who.groups[:at]:
-                yield (key, "groups", at), f"{name} is there twice"
+    yield from _in_lists(rules.include, rules.exclude, names)
     for key, most in rules.limits:
         if most.seats is not None and not 1 <= most.seats <= SEATS_MAX:
             yield (key, "seats"), f"{most.seats} is not from 1 to {SEATS_MAX}"
         if most.tickets is not None and not 0 <= most.tickets <= SEATS_MAX:
             yield (key, "tickets"), f"{most.tickets} is not from 0 to {SEATS_MAX}"
+
+
+def borrower_faults(rule: BorrowRule, groups: Iterable[HolderGroup]) -> Iterator[RuleFault]:
+    """Yield what is wrong with who may borrow, in a pool with these groups."""
+    include, exclude = rule.include, rule.exclude
+    total = sum(
+        len(who.projects) + len(who.holders) + len(who.groups) + len(who.hosts)
+        for who in (include, exclude)
+    )
+    if total > NAMES_MAX:
+        first = "exclude" if include.is_empty else "include"
+        yield (first,), f"{total} names and patterns of who may borrow are over {NAMES_MAX}"
+    yield from _in_lists(include, exclude, {group.name for group in groups})
+    if rule.per_project is not None and not 0 <= rule.per_project <= SEATS_MAX:
+        yield ("per_project",), f"{rule.per_project} is not from 0 to {SEATS_MAX}"
+
+
+def _in_lists(include: Who, exclude: Who, groups: Collection[str]) -> Iterator[RuleFault]:
+    for key, who in (("include", include), ("exclude", exclude)):
+        yield from _in_list((key, "projects"), who.projects, is_project=True)
+        yield from _in_list((key, "holders"), who.holders, is_project=False)
+        yield from _in_list((key, "hosts"), who.hosts, is_project=False)
+        for at, name in enumerate(who.groups):
+            if name not in groups:
+                yield (key, "groups", at), f"there is no group {name[:64]}"
+            elif name in who.groups[:at]:
+                yield (key, "groups", at), f"{name} is there twice"
 
 
 def _in_list(

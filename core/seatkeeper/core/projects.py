@@ -102,6 +102,8 @@ class PoolPolicy:
         """Whether anything depends on the host that a request comes from."""
         if HOST in self.count_once:
             return True
+        if self.borrow is not None and self.borrow.looks_at_hosts:
+            return True
         return self.rules.looks_at_hosts or any(each.who.hosts for each in self.reservations)
 
     @cached_property

@@ -82,9 +82,20 @@ def test_rlm_roams(lines: list[str], expected: tuple[int, int | None, int]) -> N
         ("flexnet", [LENT, "BORROW_LOWWATER solver"], Became.UNREADABLE, "a feature and"),
         ("flexnet", [LENT, "BORROW_LOWWATER other 3"], Became.NONE, "no licence line"),
         ("flexnet", [LENT, "BORROW_LOWWATER solver:VERSION=2 3"], Became.PARTLY, "VERSION=2"),
-        ("flexnet", [LENT, "EXCLUDE_BORROW solver USER ada"], Became.NONE, "say who"),
+        (
+            "flexnet",
+            [LENT, "INCLUDE_BORROW solver INTERNET 10.*"],
+            Became.NONE,
+            "solver lends to everybody",
+        ),
+        ("flexnet", [PLAIN, "EXCLUDE_BORROW solver USER ada"], Became.NOT_NEEDED, "(BORROW)"),
         ("rlm", [ROAMS, "ROAM_MAX_DAYS 0 solver"], Became.UNREADABLE, "0 days"),
-        ("rlm", [ROAMS, "EXCLUDEALL_ROAM user ada"], Became.NONE, "say who"),
+        (
+            "rlm",
+            [ROAMS, "EXCLUDEALL_ROAM internet 10.*"],
+            Became.NONE,
+            "an address is not part",
+        ),
     ],
 )
 def test_what_is_not_translated_says_why(
@@ -93,3 +104,16 @@ def test_what_is_not_translated_says_why(
     outcome = found(lines, dialect).outcomes[-1]
     assert outcome.became is became
     assert any(why in reason for reason in outcome.reasons), outcome.reasons
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lines"),
+    [
+        ("flexnet", [LENT, "EXCLUDE_BORROW solver USER ada"]),
+        ("rlm", [ROAMS, "EXCLUDEALL_ROAM user ada"]),
+    ],
+)
+def test_who_may_borrow(dialect: str, lines: list[str]) -> None:
+    translation = found(lines, dialect)
+    assert 'exclude: {holders: [ada, "ada@*"]}' in translation.text
+    assert translation.outcomes[-1].targets == ["pools.solver.borrow"]

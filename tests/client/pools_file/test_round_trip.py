@@ -110,6 +110,10 @@ def borrows(draw: st.DrawFn) -> pb.BorrowRule:
     rule.skew.FromMilliseconds(draw(st.integers(0, 86_400_000)))
     if draw(st.booleans()):
         rule.seats = draw(st.integers(0, 100_000))
+    if draw(st.booleans()):
+        rule.per_project = draw(st.integers(0, 100_000))
+        rule.include.CopyFrom(pb.Who(projects=["cv", "n*"], hosts=["ws-1"]))
+        rule.exclude.CopyFrom(pb.Who(holders=["mal*"]))
     return rule
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.pool_rules import HolderGroup, Who
 from seatkeeper.core.stay import StayRule
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.decide.borrowing import next_due
@@ -25,6 +26,7 @@ from seatkeeper.server.domain import (
     Limits,
     Noted,
     PoolPolicy,
+    PoolRules,
     PoolSpec,
     PoolState,
     Reclaim,
@@ -125,6 +127,27 @@ def test_a_session_gives_its_grant_to_a_machine_which_has_it_until_its_day() -> 
             borrow(),
             "BORROW_REFUSED borrow.low_water",
         ),
+        (
+            pool(held(), rule=replace(RULE, exclude=Who(holders=("s*@host",)))),
+            borrow(),
+            "BORROW_REFUSED borrow.exclude: holder s*@host may borrow no seat",
+        ),
+        (
+            pool(held(), rule=replace(RULE, include=Who(projects=("nlp",)))),
+            borrow(),
+            "BORROW_REFUSED borrow.include: holder s1@host of project cv is not among",
+        ),
+        (
+            pool(held(), rule=replace(RULE, include=Who(hosts=("ws1",)))),
+            borrow(),
+            "BORROW_REFUSED borrow.include: holder s1@host of project cv is not among those who may "
+            "borrow, and its host is not known",
+        ),
+        (
+            pool(held(), lent(2), rule=replace(RULE, per_project=1)),
+            borrow(),
+            "BORROW_REFUSED borrow.per_project: project cv has borrowed 1 of at most 1",
+        ),
         (pool(held()), borrow(fence=7), "OTHER_TERMS"),
         (pool(held()), borrow(session="thief"), "FINISHED"),
         (pool(), borrow(), "FINISHED"),
@@ -138,6 +161,30 @@ def test_what_is_refused_changes_nothing_and_names_the_rule(
     state: PoolState, command: Command, why: str
 ) -> None:
     assert refusal(state, command).startswith(why)
+
+
+def test_others_are_lent_what_some_are_not() -> None:
+    groups = (HolderGroup("field", ("s1@*",)),)
+    rule = replace(RULE, include=Who(groups=("field",)), exclude=Who(hosts=("ws1",)))
+    state = pool(held(), held(2), changed(held(3), host="WS1"), rule=rule)
+    assert state.spec is not None
+    policy = replace(state.spec.policy, rules=PoolRules(groups))
+    state.spec = replace(state.spec, policy=policy)
+    assert policy.looks_at_hosts
+    assert decided(state, borrow()).lent
+    assert refusal(state, borrow(2)).startswith("BORROW_REFUSED borrow.include")
+    assert refusal(state, borrow(3)).startswith("BORROW_REFUSED borrow.exclude: host ws1")
+
+
+def test_a_project_has_no_more_than_it_may_by_one_decision() -> None:
+    state = pool(held(), held(2), changed(held(3), project="nlp"), seats=5)
+    assert state.spec is not None
+    rule = replace(RULE, seats=5, per_project=1)
+    state.spec = replace(state.spec, policy=PoolPolicy(borrow=rule))
+    decision = decided(state, borrow(1), borrow(2), borrow(3))
+    assert sorted(decision.lent) == [uuid7(1), uuid7(3)]
+    returned = decided(pool(lent(), held(2), seats=5, rule=rule), give_back(), borrow(2))
+    assert list(returned.lent) == [uuid7(2)]
 
 
 def test_what_is_called_back_is_not_lent() -> None:

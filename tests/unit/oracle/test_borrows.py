@@ -19,6 +19,7 @@ from tests.unit.oracle.test_chaos_history import (
 )
 
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.pool_rules import Who
 from seatkeeper.oracle.checker import Invariant, check_history
 from seatkeeper.oracle.history import FaultKind
 from seatkeeper.server.domain import Borrow, Grant, Guard, Instant, PoolPolicy, PoolSpec
@@ -94,6 +95,11 @@ def test_what_may_become_of_a_grant(revision: list[Change], expected: list[Fault
         (replace(RULE, seats=None), True),
         (replace(RULE, seats=None, low_water=1), False),
         (None, False),
+        (replace(RULE, seats=None, per_project=2), True),
+        (replace(RULE, seats=None, per_project=1), False),
+        (replace(RULE, seats=None, exclude=Who(holders=("s2@host",))), False),
+        (replace(RULE, seats=None, include=Who(holders=("s1@host",))), False),
+        (replace(RULE, seats=None, include=Who(projects=("c*",))), True),
     ],
 )
 def test_how_many_may_be_borrowed(rule: BorrowRule | None, is_right: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.kit import NOW, POOL, a_grant
 
 from seatkeeper.core.borrowing import BorrowRule
+from seatkeeper.core.pool_rules import Who
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Borrow, Instant, PoolPolicy, PoolSpec
 from seatkeeper.server.store import records
@@ -17,6 +18,8 @@ from seatkeeper.v1 import pool_service_pb2
 
 BORROW = Borrow(b"k" * 32, "thumb", Instant(NOW + 5_000), Instant(NOW + 9_000), NOW)
 LENT = replace(a_grant(1), session_id="", lease_id=0, borrow=BORROW)
+
+LENDS = BorrowRule(longest=timedelta(days=1))
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -48,7 +51,13 @@ def test_a_newer_format_still_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [(None, 0), (BorrowRule(longest=timedelta(days=1)), STAY_FORMAT)],
+    [
+        (None, 0),
+        (LENDS, STAY_FORMAT),
+        (replace(LENDS, per_project=0), COUNT_FORMAT),
+        (replace(LENDS, include=Who(projects=("cv",))), COUNT_FORMAT),
+        (replace(LENDS, exclude=Who(hosts=("ws1",), groups=("g",))), COUNT_FORMAT),
+    ],
 )
 def test_a_pool_that_lends_seats_has_a_format_of_its_own(
     rule: BorrowRule | None, expected: int

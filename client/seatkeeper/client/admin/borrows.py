@@ -5,10 +5,11 @@ from __future__ import annotations
 from seatkeeper.client.admin.rule_values import is_whole, length_of, values_in
 from seatkeeper.core.borrowing import SKEW_DEFAULT, BorrowRule
 from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.pool_rules import Who
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 EXAMPLE = "longest=30d,seats=5"
-_LENGTHS, _NUMBERS = ("longest", "skew"), ("seats", "low_water")
+_LENGTHS, _NUMBERS = ("longest", "skew"), ("seats", "low_water", "per_project")
 
 
 def parse_borrow(text: str) -> pb.BorrowRule:
@@ -38,18 +39,49 @@ def borrow_rule(message: pb.BorrowRule) -> BorrowRule:
         message.seats if message.HasField("seats") else None,
         message.skew.ToTimedelta() if message.HasField("skew") else SKEW_DEFAULT,
         message.low_water,
+        _who(message.include),
+        _who(message.exclude),
+        message.per_project if message.HasField("per_project") else None,
     )
 
 
+def _who(message: pb.Who) -> Who:
+    names = tuple(message.projects), tuple(message.holders), tuple(message.groups)
+    return Who(*names, tuple(message.hosts))
+
+
 def borrow_text(message: pb.BorrowRule) -> str:
-    """Return the text that `parse_borrow` reads it from."""
+    """Return the text that `parse_borrow` reads it from; without who may borrow."""
     return str(borrow_rule(message))
 
 
-def with_borrow(policy: pb.PoolPolicy, rule: pb.BorrowRule | None) -> None:
-    """Change how seats are borrowed; None: as before; empty: none are."""
-    if rule is None:
-        return
-    policy.ClearField("borrow")
-    if rule.ByteSize():
-        policy.borrow.CopyFrom(rule)
+def with_borrow(
+    policy: pb.PoolPolicy,
+    rule: pb.BorrowRule | None,
+    include: pb.Who | None = None,
+    exclude: pb.Who | None = None,
+) -> None:
+    """Change how seats are borrowed; None: as before; an empty rule: none are.
+
+    A rule that does not say who may borrow leaves that as it is. Raises `InvalidArgument` where it is
+    said of a pool that lends none.
+    """
+    if rule is not None:
+        before = pb.BorrowRule()
+        before.CopyFrom(policy.borrow)
+        policy.ClearField("borrow")
+        if rule.ByteSize():
+            policy.borrow.CopyFrom(rule)
+            for key in ("include", "exclude"):
+                if before.HasField(key) and not rule.HasField(key):
+                    getattr(policy.borrow, key).CopyFrom(getattr(before, key))
+    if (include is not None or exclude is not None) and not policy.HasField("borrow"):
+        raise InvalidArgument("the pool lends no seats: say how, too, such as longest=30d")
+    if include is not None:
+        policy.borrow.ClearField("include")
+        if include.ByteSize():
+            policy.borrow.include.CopyFrom(include)
+    if exclude is not None:
+        policy.borrow.ClearField("exclude")
+        if exclude.ByteSize():
+            policy.borrow.exclude.CopyFrom(exclude)

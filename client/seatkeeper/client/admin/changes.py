@@ -27,6 +27,8 @@ class Staying(TypedDict, total=False):
 
     hold: pb.HoldRule | None
     borrow: pb.BorrowRule | None
+    borrow_include: pb.Who | None
+    borrow_exclude: pb.Who | None
     stay: pb.StayRule | None
 
 
@@ -71,6 +73,8 @@ DEFAULTS: dict[str, object] = {
     "hold": None,
     "stay": None,
     "borrow": None,
+    "borrow_include": None,
+    "borrow_exclude": None,
     "rules": None,
     "advisory": None,
     "costs": None,
@@ -106,7 +110,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
         with_rules(policy, rules)
     with_hold(policy, said.get("hold"))
     with_stay(policy, said.get("stay"))
-    with_borrow(policy, said.get("borrow"))
+    with_borrow(policy, *_borrowing(said))
     with_counting(policy, said.get("advisory"), said.get("costs"))
     policy.count_once.extend(said.get("count_once") or ())
     policy.reservations.extend(said.get("reservations", ()))
@@ -142,8 +146,8 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (stay := said.get("stay")) is not None:
         with_stay(spec.policy, stay)
         spec.policy.SetInParent()
-    if (borrow := said.get("borrow")) is not None:
-        with_borrow(spec.policy, borrow)
+    if any(each is not None for each in _borrowing(said)):
+        with_borrow(spec.policy, *_borrowing(said))
         spec.policy.SetInParent()
     if reservations := said.get("reservations"):
         change_reservations(spec, reservations)
@@ -154,6 +158,12 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (count_once := said.get("count_once")) is not None:
         spec.policy.count_once[:] = count_once
         spec.policy.SetInParent()
+
+
+def _borrowing(
+    said: Sharing,
+) -> tuple[pb.BorrowRule | None, pb.Who | None, pb.Who | None]:
+    return said.get("borrow"), said.get("borrow_include"), said.get("borrow_exclude")
 
 
 def _how(
@@ -179,6 +189,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("keeps no released seats", f"those of pool {name} are free at once")
     if wanted.HasField("borrow") and not made.HasField("borrow"):
         raise _too_old("lends no seats to machines", f"pool {name} does not")
+    if borrowers(wanted.borrow) and not borrowers(made.borrow):
+        raise _too_old("lends to all", f"who may borrow of pool {name} is not said")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if wanted.count_once and not made.count_once:
@@ -196,6 +208,11 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
     ):
         raise _too_old("knows no overdraft", f"pool {name} allows none")
     return pool
+
+
+def borrowers(rule: pb.BorrowRule) -> bool:
+    """Return whether a rule says who may borrow, or how much each project."""
+    return any(rule.HasField(key) for key in ("include", "exclude", "per_project"))
 
 
 def _too_old(what: str, so: str) -> ServiceTooOld:

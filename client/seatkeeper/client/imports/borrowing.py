@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from seatkeeper.client.imports.dialect import Dialect
+from seatkeeper.client.imports.drafts import Draft
 from seatkeeper.client.imports.parsed import Became, Lending, Outcome
 from seatkeeper.client.imports.seats import Features, Pool
 from seatkeeper.core.borrowing import BORROW_MAX, SKEW_DEFAULT
@@ -39,8 +40,13 @@ def lend(dialect: Dialect, features: Features, lendings: Sequence[Meant]) -> Non
             pool.lendings.append((outcome, lending))
 
 
-def put_rule(spec: pb.PoolSpec, pool: Pool) -> tuple[Outcome, ...]:
-    """Write how seats of a pool are borrowed into it; return the lines that this comes from."""
+def lends(pool: Pool) -> bool:
+    """Return whether seats of a pool may be borrowed."""
+    return _longest(pool) is not None
+
+
+def put_rule(spec: pb.PoolSpec, pool: Pool, borrowers: Draft) -> tuple[Outcome, ...]:
+    """Write how seats of a pool are borrowed, and by whom; return the lines that this comes from."""
     longest = _longest(pool)
     if longest is None:
         return ()
@@ -58,6 +64,14 @@ def put_rule(spec: pb.PoolSpec, pool: Pool) -> tuple[Outcome, ...]:
     rule.longest.FromTimedelta(min(longest, BORROW_MAX))
     if counts:
         rule.seats = min(*counts, SEATS_MAX)
+    who = pb.PoolRules()
+    borrowers.put_into(who)
+    for key, lines in borrowers.outcomes.items():
+        outcomes += lines.values()
+        if key == "include":
+            rule.include.CopyFrom(who.include)
+        else:
+            rule.exclude.CopyFrom(who.exclude)
     for outcome in outcomes:
         outcome.targets.append(f"pools.{spec.name}.borrow")
     return tuple({id(each): each for each in outcomes}.values())

@@ -27,8 +27,8 @@ class Entry:
     holders: Holders | None = None
     group: DefinedGroup | None = None
     hosts: Holders | None = None
-    of_hosts: DefinedGroup | None = None
-    """The group that the hosts are those of."""
+    listed: DefinedGroup | None = None
+    """The group that the hosts, or the holders, are those of, where they are listed."""
 
     @property
     def key(self) -> str:
@@ -112,7 +112,7 @@ class Draft:
         wanted |= dict.fromkeys(names)
         self.count += len(wanted) - before
         self.characters += sum(map(len, names))
-        lines = (entry.outcome, *(entry.of_hosts.outcomes if entry.of_hosts else ()))
+        lines = (entry.outcome, *(entry.listed.outcomes if entry.listed else ()))
         self.outcomes.setdefault(entry.key, {}).update({id(each): each for each in lines})
 
     def _free(self, text: str) -> str:

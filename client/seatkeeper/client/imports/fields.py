@@ -101,9 +101,11 @@ def claim(statement: Statement, kinds: Sequence[str]) -> Claim:
     )
 
 
-def access(statement: Statement, kinds: Sequence[str]) -> Access:
+def access(
+    statement: Statement, kinds: Sequence[str], *, is_of_borrowing: bool = False
+) -> Access:
     """Return what INCLUDE, EXCLUDE, INCLUDEALL or EXCLUDEALL says. Raises ``Unreadable``."""
-    if statement.keyword.endswith("ALL"):
+    if statement.keyword.partition("_")[0].endswith("ALL"):
         feature, qualifier = "", ""
         rest = needs(statement, 2, "whom it is for, and a name")
     else:
@@ -119,6 +121,7 @@ def access(statement: Statement, kinds: Sequence[str]) -> Access:
         kind=kind,
         who=rest[1],
         losses=losses,
+        is_of_borrowing=is_of_borrowing,
     )
 
 

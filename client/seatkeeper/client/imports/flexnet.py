@@ -77,9 +77,6 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_BORROWERS = no_counterpart(
-    "who may use a pool may borrow its seats; `include` and `exclude` say who"
-)
 BORROW_HOURS = 168
 """For how long seats are borrowed where a licence says only that they may be."""
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
@@ -214,6 +211,10 @@ def _access(statement: Statement) -> Access:
     return access(statement, KINDS)
 
 
+def _borrowers(statement: Statement) -> Access:
+    return access(statement, KINDS, is_of_borrowing=True)
+
+
 READINGS: dict[str, Reading | Aside] = {
     # Licence files.
     **dict.fromkeys(("FEATURE", "INCREMENT"), _licence),
@@ -235,7 +236,7 @@ READINGS: dict[str, Reading | Aside] = {
     "LINGER": linger,
     # Borrowing, overdraft, activation.
     **dict.fromkeys(("BORROW_LOWWATER", "MAX_BORROW_HOURS"), _lending),
-    **dict.fromkeys(("INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWERS),
+    **dict.fromkeys(("INCLUDE_BORROW", "EXCLUDE_BORROW"), _borrowers),
     "MAX_OVERDRAFT": _most_overdraft,
     **dict.fromkeys(
         (

@@ -10,6 +10,7 @@ from seatkeeper.client.imports.borrowing import put_rule
 from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
 from seatkeeper.client.imports.counted import put_count_once
 from seatkeeper.client.imports.dialect import Dialect
+from seatkeeper.client.imports.drafts import Draft
 from seatkeeper.client.imports.lingers import Lingering
 from seatkeeper.client.imports.names import name_of
 from seatkeeper.client.imports.parsed import Outcome
@@ -69,6 +70,8 @@ class Made:
         """Its text would be none that is read."""
         self.lingering: Mapping[int, Lingering] = {}
         """For how long pools keep released seats, by the identity of each."""
+        self.borrowers: Mapping[int, Ruled] = {}
+        """Who may borrow of pools, by the identity of each."""
         self._pools: list[Renamed] = []
         self._others: dict[tuple[str, str, str], Renamed] = {}
         self._dialect = dialect
@@ -149,7 +152,8 @@ class Made:
             spec.policy.stay.linger.seconds = kept.seconds
             parts["stay"] = [(kept.outcome,)]
             kept.outcome.targets.append(f"pools.{name}.stay")
-        if lines := put_rule(spec, pool):
+        borrowers = self.borrowers.get(id(pool))
+        if lines := put_rule(spec, pool, borrowers.draft if borrowers else Draft()):
             parts["borrow"] = [lines]
         if lines := put_count_once(spec, pool):
             parts["count_once"] = [lines]

@@ -123,6 +123,8 @@ class Access:
     """``USER``, ``GROUP``, ``HOST`` and so on."""
     who: str
     losses: tuple[str, ...] = ()
+    is_of_borrowing: bool = False
+    """Who may borrow its seats, or may not."""
 
 
 @dataclass(frozen=True)

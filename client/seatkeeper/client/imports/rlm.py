@@ -26,6 +26,7 @@ from seatkeeper.client.imports.fields import (
 )
 from seatkeeper.client.imports.lexer import Grammar
 from seatkeeper.client.imports.parsed import (
+    Access,
     Aside,
     Attributes,
     Became,
@@ -75,9 +76,6 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_ROAMERS = no_counterpart(
-    "who may use a pool may borrow its seats; `include` and `exclude` say who"
-)
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
 _EXEMPT = no_counterpart("a limit is for all holders alike, or for all of a project")
 _NO_ROAMING = ("", "0", "-1")
@@ -214,6 +212,10 @@ def _access(statement: Statement) -> Parsed:
     return access(statement, KINDS)
 
 
+def _roamers(statement: Statement) -> Access:
+    return access(statement, KINDS, is_of_borrowing=True)
+
+
 READINGS: dict[str, Reading | Aside] = {
     # Licence files. RLM has FlexNet's names for them, too.
     **dict.fromkeys(("LICENSE", "FEATURE"), _licence),
@@ -249,7 +251,7 @@ READINGS: dict[str, Reading | Aside] = {
     "MINREMOVE": not_needed("`seatkeeper grant release` frees a seat at any time"),
     # Roaming.
     **dict.fromkeys(("ROAM_MAX_COUNT", "ROAM_MAX_DAYS"), _lending),
-    **dict.fromkeys(("INCLUDEALL_ROAM", "EXCLUDEALL_ROAM"), _ROAMERS),
+    **dict.fromkeys(("INCLUDEALL_ROAM", "EXCLUDEALL_ROAM"), _roamers),
     "CLIENT_CACHE": not_needed("a session keeps its seats while a node is away"),
     # How the server runs.
     **dict.fromkeys(("NOLOG", "DEBUGLOG", "REPORTLOG", "ROTATE", "PURGE_REPORTLOG"), _LOG),

@@ -91,12 +91,13 @@ def translate(
         meant.add(dialect, Outcome(statement))
     features = features_of(dialect, meant.licences, meant.packages, today)
     daemons = Daemons(dialect, features, (each.statement for each in meant.outcomes))
-    shared, ruled = _shared_and_ruled(dialect, features, meant, daemons)
+    shared, ruled, borrowers = _shared_and_ruled(dialect, features, meant, daemons)
     lend(dialect, features, meant.lendings)
     terms = TermsOf(dialect, features, daemons)
     for outcome, said in sorted(meant.terms, key=lambda each: not each[1].feature):
         terms.add(outcome, said)
     made = Made(dialect, names or {}, with_vendor)
+    made.borrowers = borrowers
     made.lingering = lingering_of(dialect, features, meant.lingers)
     made.add(features, shared, ruled, terms)
     head = f"From {', '.join(name for name, _ in files)}, by `seatkeeper import {dialect.name}`"
@@ -117,20 +118,21 @@ def translate(
 
 def _shared_and_ruled(
     dialect: Dialect, features: Features, meant: _Meant, daemons: Daemons
-) -> tuple[dict[int, Shared], dict[int, Ruled]]:
+) -> tuple[dict[int, Shared], dict[int, Ruled], dict[int, Ruled]]:
     """Return what options files say of pools, by the identity of each."""
     groups = Groups(dialect, meant.groups)
     limits = [each for each in meant.claims if is_of_every_user(each[1])]
     others = [each for each in meant.claims if not is_of_every_user(each[1])]
     shared = shares_of(dialect, features, others, groups)
     who_may = WhoMay(dialect, features, groups, daemons)
+    borrowers = WhoMay(dialect, features, groups, daemons, is_of_borrowing=True)
     for outcome, limit in limits:
         who_may.limit(outcome, limit)
     for outcome, access in meant.accesses:
-        who_may.access(outcome, access)
-    ruled = who_may.made()
+        (borrowers if access.is_of_borrowing else who_may).access(outcome, access)
+    ruled, of_borrowers = who_may.made(), borrowers.made()
     groups.say()
-    return shared, ruled
+    return shared, ruled, of_borrowers
 
 
 @dataclass

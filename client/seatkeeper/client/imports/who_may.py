@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seatkeeper.client.imports.borrowing import lends
 from seatkeeper.client.imports.daemons import Daemons
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.drafts import Draft, Entry
@@ -67,8 +68,15 @@ class WhoMay:
     """Reads the lines of who may use what, and makes the rules of pools of them."""
 
     def __init__(
-        self, dialect: Dialect, features: Features, groups: Groups, daemons: Daemons
+        self,
+        dialect: Dialect,
+        features: Features,
+        groups: Groups,
+        daemons: Daemons,
+        *,
+        is_of_borrowing: bool = False,
     ) -> None:
+        """``is_of_borrowing``: who may borrow. Members of groups are listed then, as are hosts."""
         self._dialect = dialect
         self._features = features
         self._groups = groups
@@ -76,6 +84,7 @@ class WhoMay:
         self._asked = {id(pool): _Asked() for pool in features.pools.values()}
         self._holders: dict[int, Holders] = {}
         self._applied = 0
+        self._is_of_borrowing = is_of_borrowing
 
     def limit(self, outcome: Outcome, claim: Claim) -> None:
         """Read a limit of every user."""
@@ -127,7 +136,11 @@ class WhoMay:
         for reason in access.losses:
             outcome.partly(reason)
         for pool in pools:
-            self._asked[id(pool)].entries.append(found)
+            if not self._is_of_borrowing or lends(pool):
+                self._asked[id(pool)].entries.append(found)
+        if self._is_of_borrowing and not any(map(lends, pools)):
+            reason = f"no licence of it says that its seats may be {self._dialect.borrowed}"
+            outcome.ends_as(Became.NOT_NEEDED, reason)
 
     def _pools(self, outcome: Outcome, access: Access) -> tuple[list[Pool], tuple[Became, str]]:
         """Return the pools that a line is about, and what becomes of it where there are none."""
@@ -170,7 +183,9 @@ class WhoMay:
                 why = "; ".join(holders.lost[:REASONS_MAX]) or "it has no members"
                 return Became.NONE, f"group {access.who[:60]}: {why}"
             if access.kind == "HOST_GROUP":
-                return Entry(outcome, is_out, hosts=holders, of_hosts=group)
+                return Entry(outcome, is_out, hosts=holders, listed=group)
+            if self._is_of_borrowing:
+                return Entry(outcome, is_out, holders=holders, listed=group)
             return Entry(outcome, is_out, holders=holders, group=group)
         if access.kind == "HOST":
             hosts = hosts_of([access.who])
@@ -221,7 +236,7 @@ class WhoMay:
             for entry in asked.entries:
                 if id(entry) not in no_room:
                     kept.add(id(entry.outcome))
-                    for group in filter(None, (entry.group, entry.of_hosts)):
+                    for group in filter(None, (entry.group, entry.listed)):
                         group.is_in_rules = True
             lost |= {id(each.outcome): each.outcome for each in over}
             asked.not_let_in += [each.outcome for each in over if not each.is_exclusion]
@@ -240,7 +255,8 @@ class WhoMay:
             asked = self._asked[id(pool)]
             if not ruled[id(pool)].draft.lets_in_some:
                 for outcome in asked.not_let_in:
-                    reason = f"pool {pool.feature[:60]} lets in everybody"
+                    does = "lends to" if self._is_of_borrowing else "lets in"
+                    reason = f"pool {pool.feature[:60]} {does} everybody"
                     if len(outcome.reasons) <= REASONS_MAX and reason not in outcome.reasons:
                         outcome.reasons.append(reason)
 

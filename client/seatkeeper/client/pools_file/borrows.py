@@ -18,6 +18,9 @@ def borrow_of(values: Mapping[str, object]) -> pb.BorrowRule:
     for key, value in values.items():
         if isinstance(value, Duration):
             getattr(rule, key).CopyFrom(value)
+        elif isinstance(value, Mapping):
+            if any(value.values()):
+                getattr(rule, key).CopyFrom(pb.Who(**value))
         else:
             setattr(rule, key, value)
     return rule
@@ -33,6 +36,8 @@ def borrow_fields(policy: pb.PoolPolicy) -> Iterator[tuple[str, str]]:
         yield "seats", str(rule.seats)
     if rule.low_water:
         yield "low_water", str(rule.low_water)
+    if rule.HasField("per_project"):
+        yield "per_project", str(rule.per_project)
     yield (
         "skew",
         exact_seconds(rule.skew.ToTimedelta() if rule.HasField("skew") else SKEW_DEFAULT),

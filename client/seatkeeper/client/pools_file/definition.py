@@ -281,29 +281,6 @@ STAY = Table(
         ),
     },
 )
-BORROW = Table(
-    "borrow",
-    {
-        "longest": Field(
-            takes=Length(BORROW_MIN.total_seconds(), BORROW_MAX.total_seconds()),
-            meaning="For how long a seat is borrowed at most.",
-            required=True,
-        ),
-        "seats": Field(
-            takes=Whole(0, SEATS_MAX),
-            meaning="Seats that are borrowed at once, at most. Left out: all.",
-        ),
-        "low_water": Field(
-            takes=Whole(0, SEATS_MAX),
-            meaning="Seats of those in force that are not borrowed. Left out: 0.",
-        ),
-        "skew": Field(
-            takes=Length(0, SKEW_MAX.total_seconds()),
-            meaning="A seat is freed so long after its day: as much as the clocks of nodes and "
-            f"machines may differ. Left out: {SKEW_DEFAULT.total_seconds():g} s.",
-        ),
-    },
-)
 GROUP = Table(
     "a group",
     {
@@ -335,6 +312,42 @@ WHO = Table(
             takes=Patterns(NAMES_MAX),
             meaning="By host, as clients say it of themselves; in any case of letters. One `*` in a "
             "name stands for any text. A client that says none is of no host.",
+        ),
+    },
+)
+BORROW = Table(
+    "borrow",
+    {
+        "longest": Field(
+            takes=Length(BORROW_MIN.total_seconds(), BORROW_MAX.total_seconds()),
+            meaning="For how long a seat is borrowed at most.",
+            required=True,
+        ),
+        "seats": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats that are borrowed at once, at most. Left out: all.",
+        ),
+        "low_water": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats of those in force that are not borrowed. Left out: 0.",
+        ),
+        "skew": Field(
+            takes=Length(0, SKEW_MAX.total_seconds()),
+            meaning="A seat is freed so long after its day: as much as the clocks of nodes and "
+            f"machines may differ. Left out: {SKEW_DEFAULT.total_seconds():g} s.",
+        ),
+        "per_project": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats that one project has borrowed at once, at most, listed or not, for itself. "
+            "Left out: all.",
+        ),
+        "include": Field(
+            takes=WHO,
+            meaning="Who may borrow, of those who may use the pool. Groups are those of the pool's "
+            f"`groups`; there are at most {NAMES_MAX} names in both lists. Left out: all may.",
+        ),
+        "exclude": Field(
+            takes=WHO, meaning="Who may not borrow, also where they are included."
         ),
     },
 )

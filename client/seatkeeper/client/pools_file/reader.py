@@ -36,7 +36,7 @@ from seatkeeper.client.pools_file.definition import (
 from seatkeeper.client.pools_file.holds import hold_faults
 from seatkeeper.client.pools_file.reservations import faults_in as faults_in_reservations
 from seatkeeper.client.pools_file.reservations import reservations_of
-from seatkeeper.client.pools_file.rules import faults_in, rules_of
+from seatkeeper.client.pools_file.rules import borrower_faults_in, faults_in, rules_of
 from seatkeeper.client.pools_file.stays import NEEDS_ONE
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.instants import parse_instant, parse_length, parse_price
@@ -186,6 +186,8 @@ class _Reader:
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
             self._check_rules(rules, entry, f"pools.{name}")
+        if spec.policy.HasField("borrow"):
+            self._check_borrowers(spec, entry)
         if isinstance(named := plain.get("count_once"), tuple):
             spec.policy.count_once.extend(named)
             self._check_count_once(spec, entry)
@@ -248,6 +250,17 @@ class _Reader:
                 getattr(rule, key).CopyFrom(found.value)
         if not values and not any(fault.path.startswith(path) for fault in self.faults):
             self.fault(place, NEEDS_ONE, path)
+
+    def _check_borrowers(self, spec: pb.PoolSpec, entry: _Entry) -> None:
+        """Look at who may borrow, by the pool's groups, where nothing else was wrong."""
+        if not entry.is_whole:
+            return
+        places = dict(_places(entry, ""))
+        for way, reason in borrower_faults_in(spec.policy):
+            steps = ["borrow", *way]
+            ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
+            where = next(each for each in ways if each in places)
+            self.fault(places[where], reason, f"pools.{spec.name}{where}")
 
     def _check_count_once(self, spec: pb.PoolSpec, entry: _Entry) -> None:
         """Look at what grants have in common that count once, together with what each may hold."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from seatkeeper.core.pool_rule_faults import rule_faults
+from seatkeeper.client.admin.borrows import borrow_rule
+from seatkeeper.core.pool_rule_faults import borrower_faults, rule_faults
 from seatkeeper.core.pool_rules import AtMost, HolderGroup, PoolRules, Who
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -45,15 +46,25 @@ def rule_values(spec: pb.PoolSpec) -> dict[str, int | float | str | None]:
         f"groups.{group.name}": ", ".join(group.holders) for group in rules.groups
     }
     for key in CHOICES:
-        who: pb.Who = getattr(rules, key)
-        lists = {"projects": who.projects, "holders": who.holders, "groups": who.groups}
-        lists["hosts"] = who.hosts
-        values |= {f"{key}.{name}": ", ".join(names) for name, names in lists.items() if names}
+        values |= _who_values(key, getattr(rules, key))
+        values |= _who_values(f"borrow.{key}", getattr(spec.policy.borrow, key))
     for key in LIMITS:
         most: pb.AtMost = getattr(rules, key)
         values |= {f"{key}.seats": most.seats} if most.HasField("seats") else {}
         values |= {f"{key}.tickets": most.tickets} if most.HasField("tickets") else {}
     return values
+
+
+def _who_values(key: str, who: pb.Who) -> dict[str, int | float | str | None]:
+    lists = {"projects": who.projects, "holders": who.holders, "groups": who.groups}
+    named = {**lists, "hosts": who.hosts}
+    return {f"{key}.{name}": ", ".join(names) for name, names in named.items() if names}
+
+
+def borrower_faults_in(policy: pb.PoolPolicy) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what nodes would refuse of who may borrow: the way to it, and the reason."""
+    groups = [HolderGroup(each.name, tuple(each.holders)) for each in policy.rules.groups]
+    yield from borrower_faults(borrow_rule(policy.borrow), groups)
 
 
 def narrows(before: pb.PoolRules, after: pb.PoolRules) -> bool:

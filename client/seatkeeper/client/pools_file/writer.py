@@ -67,6 +67,15 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         said = [f"{key}: {seconds}" for key, seconds in stay_fields(spec.policy.stay)]
         yield f"    stay: {{{', '.join(said)}}}"
     if lent := [f"{key}: {text}" for key, text in borrow_fields(spec.policy)]:
+        lists = (
+            ("include", spec.policy.borrow.include),
+            ("exclude", spec.policy.borrow.exclude),
+        )
+        lent += [
+            f"{key}: {{{', '.join(_who(who, as_ascii))}}}"
+            for key, who in lists
+            if who.ByteSize()
+        ]
         yield f"    borrow: {{{', '.join(lent)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
     yield from _reservations(spec.policy.reservations, as_ascii)

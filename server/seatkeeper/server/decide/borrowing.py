@@ -21,6 +21,7 @@ from seatkeeper.server.decide.forced import NOTHING_THERE
 from seatkeeper.server.domain.borrow import (
     NO_SESSION,
     Borrow,
+    Borrower,
     BorrowRefusal,
     at,
     borrow_refusal,
@@ -134,14 +135,17 @@ def _refusal(draft: Draft, command: BorrowGrant, found: Grant) -> BorrowRefusal 
     pool = draft.pool
     if pool.spec is None:
         return BorrowRefusal("borrow.off", "the pool does not exist any more")
-    gone = sum(pool.borrowed[each].seats for each in draft.gone if each in pool.borrowed)
-    lent = sum(each.seats for each in draft.decision.lent.values())
+    lent = [each for each in pool.borrowed.values() if each.grant_id not in draft.gone]
+    lent += draft.decision.lent.values()
+    theirs = sum(each.seats for each in lent if each.project == found.project)
     refusal = borrow_refusal(
         pool.spec.policy.borrow,
         command.length,
         found.seats,
-        borrowed=pool.borrowed_seats - gone + lent,
+        borrowed=sum(each.seats for each in lent),
         capacity=pool.spec.seats,
+        who=Borrower(found.holder, found.project, found.host, theirs),
+        groups=pool.spec.policy.rules.groups,
     )
     if refusal is None and found.grant_id in (
         pool.guard.reclaims.running.keys() | draft.holds.revokes.keys()

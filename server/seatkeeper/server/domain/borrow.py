@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.core.borrowing import BorrowRefusal, BorrowRule, borrow_refusal
+from seatkeeper.core.borrowing import Borrower, BorrowRefusal, BorrowRule, borrow_refusal
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.reclaims import Instant
 
-__all__ = ["NO_SESSION", "Borrow", "BorrowRefusal", "BorrowRule", "at", "borrow_refusal"]
+__all__ = [
+    "NO_SESSION",
+    "Borrow",
+    "BorrowRefusal",
+    "BorrowRule",
+    "Borrower",
+    "at",
+    "borrow_refusal",
+]
 
 NO_SESSION = ""
 """Whose grants borrowed ones are: those of no session. No session has this id."""

@@ -38,8 +38,8 @@ STAY_FORMAT = 5
 """Of a ticket that is one of several alternatives, and of a pool that keeps seats for gangs, or whose
 seats may be kept, or held, by no session: a node that knows format 4 would decide wrongly on it."""
 COUNT_FORMAT = 6
-"""Of a grant that counts once with others, and of a pool that says which do: a node that knows format 5
-would count other seats than are in use."""
+"""Of a grant that counts once with others, and of a pool that says which do, or who may borrow: a node
+that knows format 5 would count other seats than are in use, or lend seats to others."""
 NEWER: Mapping[str, int] = {
     "seatkeeper.internal.v1.GrantRecord": COUNT_FORMAT,
     "seatkeeper.internal.v1.TicketRecord": STAY_FORMAT,

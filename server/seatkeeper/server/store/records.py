@@ -93,7 +93,7 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
     policy = spec.policy
-    if policy.count_once:
+    if policy.count_once or (policy.borrow is not None and policy.borrow.names_some):
         return COUNT_FORMAT
     if policy.overtaking is not None and policy.overtaking.hold_back is not None:
         return STAY_FORMAT

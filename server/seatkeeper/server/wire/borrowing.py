@@ -12,6 +12,7 @@ from seatkeeper.core.borrowing import (
     BorrowRule,
 )
 from seatkeeper.core.machine_statement import KEY_BYTES, STATEMENT_MAX
+from seatkeeper.core.pool_rule_faults import borrower_faults
 from seatkeeper.core.validate import (
     SEATS_MAX,
     Malformed,
@@ -20,6 +21,7 @@ from seatkeeper.core.validate import (
     check_name,
 )
 from seatkeeper.server.domain import Grant
+from seatkeeper.server.wire.pool_rules import decode_rules, decode_who, way_text, write_who
 from seatkeeper.v1 import borrow_service_pb2, pool_service_pb2
 
 
@@ -28,6 +30,10 @@ def encode_borrow(rule: BorrowRule) -> pool_service_pb2.BorrowRule:
     message = pool_service_pb2.BorrowRule(low_water=rule.low_water, seats=rule.seats)
     message.longest.FromTimedelta(rule.longest)
     message.skew.FromTimedelta(rule.skew)
+    write_who(message.include, rule.include)
+    write_who(message.exclude, rule.exclude)
+    if rule.per_project is not None:
+        message.per_project = rule.per_project
     return message
 
 
@@ -38,6 +44,9 @@ def decode_borrow(message: pool_service_pb2.BorrowRule) -> BorrowRule:
         message.seats if message.HasField("seats") else None,
         message.skew.ToTimedelta() if message.HasField("skew") else SKEW_DEFAULT,
         message.low_water,
+        decode_who(message.include),
+        decode_who(message.exclude),
+        message.per_project if message.HasField("per_project") else None,
     )
 
 
@@ -55,6 +64,8 @@ def check_borrow(policy: pool_service_pb2.PoolPolicy) -> None:
     for name, number in (("seats", rule.seats), ("low_water", rule.low_water)):
         if not 0 <= number <= SEATS_MAX:
             raise Malformed(f"{where}.{name}", f"{number} is not from 0 to {SEATS_MAX}")
+    for way, reason in borrower_faults(decode_borrow(rule), decode_rules(policy).groups):
+        raise Malformed(f"{where}{way_text(way)}", reason)
 
 
 def check_borrow_request(

@@ -16,12 +16,8 @@ def encode_rules(rules: PoolRules) -> pool_service_pb2.PoolRules:
             for group in rules.groups
         ]
     )
-    for into, who in ((message.include, rules.include), (message.exclude, rules.exclude)):
-        if not who.is_empty:
-            into.projects.extend(who.projects)
-            into.holders.extend(who.holders)
-            into.groups.extend(who.groups)
-            into.hosts.extend(who.hosts)
+    write_who(message.include, rules.include)
+    write_who(message.exclude, rules.exclude)
     if not rules.per_holder.is_empty:
         message.per_holder.CopyFrom(_encode_most(rules.per_holder))
     if not rules.per_project.is_empty:
@@ -38,8 +34,8 @@ def decode_rules(policy: pool_service_pb2.PoolPolicy) -> PoolRules:
     message = policy.rules
     rules = PoolRules(
         tuple(HolderGroup(group.name, tuple(group.holders)) for group in message.groups),
-        _decode_who(message.include),
-        _decode_who(message.exclude),
+        decode_who(message.include),
+        decode_who(message.exclude),
         _decode_most(message.per_holder),
         _decode_most(message.per_project),
         _decode_most(message.per_host),
@@ -58,6 +54,16 @@ def way_text(way: tuple[str | int, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in way)
 
 
+def write_who(message: pool_service_pb2.Who, who: Who) -> None:
+    """Put who is meant into a message, which stays unset where that is no one."""
+    if who.is_empty:
+        return
+    message.projects.extend(who.projects)
+    message.holders.extend(who.holders)
+    message.groups.extend(who.groups)
+    message.hosts.extend(who.hosts)
+
+
 def _encode_most(most: AtMost) -> pool_service_pb2.AtMost:
     return pool_service_pb2.AtMost(seats=most.seats, tickets=most.tickets)
 
@@ -69,6 +75,7 @@ def _decode_most(message: pool_service_pb2.AtMost) -> AtMost:
     )
 
 
-def _decode_who(message: pool_service_pb2.Who) -> Who:
+def decode_who(message: pool_service_pb2.Who) -> Who:
+    """Return who is meant."""
     who = tuple(message.projects), tuple(message.holders), tuple(message.groups)
     return Who(*who, tuple(message.hosts))
