@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -397,3 +398,26 @@ def test_what_is_held_for_too_long_ends_whether_anybody_waits_or_not() -> None:
     assert first.ended_at == BEGIN + 100_000
     assert second.granted_at == BEGIN + 100_000
     assert (second.is_reclaimed, second.ended_at) == (False, BEGIN + 150_000)
+
+
+def test_what_counts_once_takes_one_seat_and_waits_for_none() -> None:
+    spec = PoolSpec("pool", 1, policy=PoolPolicy(count_once=("holder", "host")))
+    ada = {"holder": "ada", "host": "ws1"}
+    arrivals = [
+        *(a(0, "cv", 10, **ada), a(2, "cv", 20, **ada)),
+        *(a(3, "cv", 5, holder="bo", host="ws1"), a(4, "cv", 1, **ada)),
+    ]
+    outcome = replay(spec, arrivals)
+    assert grants(outcome) == [("cv", 0), ("cv", 2), ("cv", 4), ("cv", 22)]
+    assert (outcome.used, outcome.held_max) == (27, 1)
+
+
+def test_who_shared_a_seat_before_goes_on_sharing_it() -> None:
+    spec = PoolSpec("pool", 1, policy=PoolPolicy(count_once=("label:display",)))
+    group = (("project", "cv"), ("label:display", ":0"))
+    holders = [replace(a(0, "cv", hold), group=group) for hold in (10, 20)]
+    waits = replace(a(0, "cv", 5), labels=(("display", ":0"),))
+    begin = Beginning(at=Instant(BEGIN), holders=holders, queue=[waits])
+    outcome = replay(spec, [a(1, "cv", 1)], begin=begin)
+    assert outcome.held_max == 1
+    assert grants(outcome) == [("cv", 0), ("cv", 20)]

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.core.validate import is_name
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain.counted_once import Group, SeatSum
 from seatkeeper.server.domain.state import NO_USAGE, Usage
 from seatkeeper.server.replay.demand import Arrival, Beginning, fault_of
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -83,6 +84,7 @@ class Taken:
         return replace(
             _arrival(grant, since, hold),
             marks=decode_marks(grant.lots, grant.overdraft),
+            group=_group(grant),
             extended=grant.hold.extended.ToTimedelta() or None,
         )
 
@@ -110,7 +112,10 @@ def read_snapshot(name: str, data: bytes) -> Taken:
     faults = map(fault_of, _all_of(taken.beginning(Holds([("", 0)]))))
     if fault := next(filter(None, faults), None):
         raise SnapshotError(f"{name}: {': '.join(fault)}")
-    held = sum(grant.seats for grant in pool.grants)
+    in_use = SeatSum()
+    for grant in pool.grants:
+        in_use.add(grant.seats, _group(grant))
+    held = in_use.of()
     if held != pool.held or len(pool.tickets) != pool.queued:
         raise SnapshotError(
             f"{name}: it lists holders of {held} of {pool.held} seats, and {len(pool.tickets)} of "
@@ -134,7 +139,12 @@ def _arrival(of: pb.HeldGrant | pb.QueuedTicket, at: int, hold_millis: int) -> A
         work_key=of.attributes.work_key,
         host=of.attributes.host,
         cost_class=of.attributes.cost_class,
+        labels=tuple(sorted(of.attributes.labels.items())),
     )
+
+
+def _group(grant: pb.HeldGrant) -> Group:
+    return tuple((each.attribute, each.value) for each in grant.counts_once)
 
 
 def _usage(pool: pb.Pool) -> Usage:

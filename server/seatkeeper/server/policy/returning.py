@@ -46,11 +46,9 @@ def kept_from(state: PoolState, seats: int) -> Reason | None:
     kept = state.kept_seats
     if not 0 < seats <= kept:
         return None
-    released = sum(
-        each.seats for key, each in state.kept.items() if state.stays[key].was_released
-    )
+    released = {state.stays[key].was_released for key in state.kept}
     after = " or ".join(
-        text for text, some in (("a release", released), ("a loss", kept - released)) if some
+        text for text, is_so in (("a release", True), ("a loss", False)) if is_so in released
     )
     held = "1 seat is" if kept == 1 else f"{kept} seats are"
     return Reason(Rule.STAY, f"{held} kept after {after}, for its holder or for no one")

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from seatkeeper.core.lot_use import LotMarks
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain.counted_once import NO_GROUP, Group
 from seatkeeper.server.domain.state import NO_USAGE, Usage
 
 ARRIVALS_MAX = 200_000
@@ -42,6 +43,10 @@ class Arrival:
     """The class of the pool's costs that its seats are counted by; empty: it names none."""
     marks: LotMarks | None = None
     """Of a holder at the beginning: the lots that its seats came from; None: from none."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Pairs that it chose, in the order of keys."""
+    group: Group = NO_GROUP
+    """Of a holder at the beginning: what it has in common with those with which it counts once."""
     extended: timedelta | None = None
     """Likewise: how much longer than the pool's longest hold it may hold; None: no longer."""
 

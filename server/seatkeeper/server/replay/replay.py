@@ -139,6 +139,7 @@ class _Run:
                 arrival.at,
                 heeds_within=asked.heeds_within if self._calls_back else None,
                 marks=arrival.marks,
+                group=arrival.group,
             )
             self._state.put_grant(grant)
             request = self._requests[grant.grant_id]
@@ -331,7 +332,7 @@ def _acquire(grant_id: str, arrival: Arrival) -> Acquire:
             arrival.holder or arrival.project,
             arrival.project,
             arrival.priority,
-            (),
+            arrival.labels,
             arrival.work_key,
             cost_class=arrival.cost_class,
             host=arrival.host,
