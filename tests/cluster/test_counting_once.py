@@ -13,7 +13,7 @@ from tests.processes import eventually
 
 from seatkeeper.client import AsyncSeatClient, NoSeatFree
 from seatkeeper.core.ids import new_id
-from seatkeeper.v1 import seat_pb2, seat_service_pb2
+from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 TTL = timedelta(seconds=2)
 PROCESSES = 9
@@ -75,8 +75,8 @@ async def test_the_first_of_them_dies_and_the_others_go_on_holding_the_seat(
     assert (history.max_out, history.out, history.grants) == (1, 0, 4)
 
 
-def dict_of(grant: object) -> tuple[str, str]:
-    said = {each.attribute: each.value for each in grant.counts_once}  # type: ignore[attr-defined]
+def dict_of(grant: pool_service_pb2.HeldGrant) -> tuple[str, str]:
+    said = {each.attribute: each.value for each in grant.counts_once}
     return said["project"], said["holder"]
 
 

@@ -15,7 +15,7 @@ from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import SeatsGranted
 from seatkeeper.server.store import Put, records
-from seatkeeper.server.store.formats import STAY_FORMAT
+from seatkeeper.server.store.formats import COUNT_FORMAT
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.system_clock import SystemClock
 
@@ -27,7 +27,7 @@ async def test_a_newer_format_is_refused_and_a_newer_field_is_kept(subject: Subj
     keys, store = Keys(subject.prefix.rstrip("/")), subject.store
     lease_id = subject.new_lease_id()
     await store.grant_lease(lease_id, timedelta(minutes=5))
-    newer = state_pb2.GrantRecord(fence=7, format=STAY_FORMAT + 1).SerializeToString()
+    newer = state_pb2.GrantRecord(fence=7, format=COUNT_FORMAT + 1).SerializeToString()
     guard = state_pb2.GuardRecord(fence=3).SerializeToString() + UNKNOWN
     await store.commit(
         [

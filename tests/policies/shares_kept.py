@@ -117,7 +117,7 @@ class SharesKept:
         holding = [g for g in there if g.grant_id not in made]
         holding += [each for each in unseen if isinstance(each, Grant)]
         shared = largest_of(holding)
-        # Whoever takes no seats waits for none, and takes none from others.
+        # Who takes no seats waits for none, and takes none from others.
         new_grants = [taking(grant, grant.group, shared) for grant in new_grants]
         new_grants = [grant for grant in new_grants if grant.seats]
         holding = each_once(holding)

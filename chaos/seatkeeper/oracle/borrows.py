@@ -20,9 +20,8 @@ from seatkeeper.v1 import pool_service_pb2
 
 def is_lent(earlier: StoredGrant, grant: StoredGrant) -> bool:
     """Return whether a session has given a grant to a machine, and nothing else of it is another."""
-    # From then on it counts by itself.
-    kept = {"session_id": "", "heeds_within_millis": 0, "counts_once": ()}
-    lent = replace(earlier, **kept, borrow=grant.borrow)  # type: ignore[arg-type]
+    kept = replace(earlier, session_id="", heeds_within_millis=0, borrow=grant.borrow)
+    lent = replace(kept, counts_once=())  # from then on it counts by itself
     return earlier.borrow is None and grant.borrow is not None and lent == grant
 
 

@@ -10,7 +10,7 @@ back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from seatkeeper.oracle.stored import StoredGrant, StoredTicket
 from seatkeeper.v1 import pool_service_pb2
@@ -78,11 +78,52 @@ def _beyond(grant: StoredGrant, largest: Sequence[StoredGrant]) -> StoredGrant:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The grants of a revision, by what they take."""
+
+    before: Sequence[StoredGrant]
+    """What there was beside them: all else that there is after it."""
+    fresh: Sequence[StoredGrant]
+    """All of them, with what they take that was not in use."""
+    new: Sequence[StoredGrant]
+    """Those that take seats, but for those that take over what was kept for them."""
+    joining: Sequence[StoredGrant] = ()
+    """Those that take none."""
+
+
 class CountLedger:
     """What a pool says at some revision of which grants count once."""
 
     def __init__(self) -> None:
         self._named: tuple[str, ...] = ()
+        self.any_shared = False
+        """Whether grants have counted once: then what is out is no plain sum."""
+
+    def split(
+        self,
+        made: Sequence[StoredGrant],
+        held: Sequence[StoredGrant],
+        late: Sequence[StoredGrant],
+    ) -> Made:
+        """Return the grants of a revision by what they take. ``held``: all after it.
+
+        ``late``: what had ended, and the decision may have known nothing of.
+        """
+        new = [grant for grant in made if not grant.continues]
+        if not self.is_on:
+            return Made(held, made, new)
+        ids = {grant.grant_id for grant in new}
+        before = [grant for grant in held if grant.grant_id not in ids]
+        takes = newly_taken(new, [*before, *late])
+        fresh = [takes.get(each.grant_id, each) for each in made]
+        found = list(takes.values())
+        return Made(
+            before,
+            fresh,
+            [each for each in found if each.seats],
+            [each for each in found if not each.seats],
+        )
 
     def note_spec(self, value: bytes) -> None:
         """Take a specification."""
@@ -90,8 +131,8 @@ class CountLedger:
 
     @property
     def is_on(self) -> bool:
-        """Whether new grants may count once."""
-        return bool(self._named)
+        """Whether grants count once, or new ones may."""
+        return self.any_shared or bool(self._named)
 
     def shared(self, one: StoredGrant | StoredTicket) -> Shared:
         """Return what a request has in common with others by the rule; empty: nothing."""

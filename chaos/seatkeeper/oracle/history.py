@@ -51,7 +51,7 @@ from itertools import groupby
 
 from seatkeeper.oracle.advisory import AdvisoryLedger, path_of
 from seatkeeper.oracle.borrows import BorrowLedger, borrowed_seats, is_lent
-from seatkeeper.oracle.counted_once import CountLedger, newly_taken, seats_in_use, standing
+from seatkeeper.oracle.counted_once import CountLedger, seats_in_use, standing
 from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stays import StayLedger, StoredStayRule, read_stay_rule
@@ -74,7 +74,9 @@ from seatkeeper.oracle.stored import (
 from seatkeeper.oracle.stored_rules import (
     NO_RULES,
     HeldBack,
+    StoredRules,
     name_of,
+    not_let_in,
     over_each,
     read_rules,
 )
@@ -266,6 +268,60 @@ def _in_place(grant: StoredGrant, ticket: StoredTicket | None, turn: _Turn) -> b
     return turn[0] <= -grant.priority
 
 
+def _broken_rules(
+    rules: StoredRules,
+    made: Sequence[StoredGrant] | Sequence[StoredTicket],
+    there: Iterable[StoredGrant | StoredTicket],
+) -> Iterator[tuple[FaultKind, str]]:
+    """Yield what was made against who may use a pool, and how much each may have of ``there``."""
+    for message in not_let_in(rules, made):
+        yield FaultKind.NOT_ALLOWED, message
+    is_of_grants = made and isinstance(made[0], StoredGrant)
+    for message in over_each(rules.seats if is_of_grants else rules.tickets, there, made):
+        yield FaultKind.OVER_LIMIT, message
+
+
+class _Overtaken:
+    """How far tickets were overtaken, against how far a pool lets them be."""
+
+    def __init__(self) -> None:
+        self.rule = StoredOvertaking()
+        self.seats: dict[str, int] = {}
+        """Seats granted before each ticket that waits and came first."""
+
+    def may(self, grant: StoredGrant, passed: StoredTicket, kept: KeptSeats) -> bool:
+        """Note that a grant overtakes a ticket; return whether the pool allows that."""
+        overtaken = self.seats.get(passed.grant_id, 0) + grant.seats
+        self.seats[passed.grant_id] = overtaken
+        waited = grant.granted_at_millis - passed.queued_at_millis
+        in_bounds = overtaken <= self.rule.seats and waited < self.rule.within_millis
+        # One that does not fit is passed by fewer seats, but for those that are kept for these.
+        return in_bounds and grant.seats - kept.spared(grant, passed) < passed.seats
+
+
+class _Works:
+    """Which work live grants are for, and when the grants for others ended with their sessions."""
+
+    def __init__(self) -> None:
+        self._live: Counter[str] = Counter()
+        self._lapsed: dict[str, int] = {}
+
+    def begins(self, work_key: str) -> bool:
+        """Count a grant for a work; return whether there is another one."""
+        self._live[work_key] += 1
+        return self._live[work_key] > 1
+
+    def ends(self, work_key: str, revision: int, *, is_decision: bool) -> None:
+        """Count it no longer."""
+        self._live[work_key] -= 1
+        if not is_decision:
+            _note_lapse(self._lapsed, work_key, revision)
+
+    def may_be_held(self, work_key: str, known: int) -> bool:
+        """Return whether a grant is for it, for all that a decision knew up to a revision."""
+        return self._live[work_key] > 0 or self._lapsed.get(work_key, 0) > known
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -277,14 +333,12 @@ class _PoolLedger:
         self._is_drained = False
         self._shares: dict[str, StoredShare] = {}
         """By project; empty: the pool is served by priority and acceptance alone."""
-        self._overtaking = StoredOvertaking()
         self._rules = NO_RULES
         self._kept = KeptSeats()
         self._limits = HeldBack()
         self._held_back: dict[str, set[str]] = {}
         """What limits of each hold back at the revision at hand."""
-        self._overtaken: dict[str, int] = {}
-        """Seats granted before each ticket that waits and came first."""
+        self._overtaken = _Overtaken()
         self._ever_granted: set[tuple[str, str]] = set()
         self._granted: dict[str, StoredGrant] = {}
         self._queued: dict[str, StoredTicket] = {}
@@ -294,10 +348,7 @@ class _PoolLedger:
         self._finished: dict[str, str] = {}
         """By session: the last request that it has completed, and all before it."""
         self._is_decision = False
-        self._works: Counter[str] = Counter()
-        """How many live grants there are for each work."""
-        self._lapsed: dict[str, int] = {}
-        """By work, when the latest of its grants that ended with its session did."""
+        self._works = _Works()
         self._view_revision = 0
         """Up to which revision the decision at hand knew of everything, as it says."""
         self._last_decision = 0
@@ -308,8 +359,6 @@ class _PoolLedger:
         self._stays = StayLedger()
         self._borrows = BorrowLedger()
         self._counts = CountLedger()
-        self._shares_seats = False
-        """Whether grants have counted once: then what is out is no plain sum."""
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -321,7 +370,7 @@ class _PoolLedger:
                 self._history.capacity = seats_in_spec(value)
                 self._is_drained = is_drained(value)
                 self._shares = read_shares(value)
-                self._overtaking = read_overtaking(value)
+                self._overtaken.rule = read_overtaking(value)
                 self._reclaims.note_spec(value)
                 self._rules = read_rules(value)
                 self._marks.note_spec(value)
@@ -356,7 +405,7 @@ class _PoolLedger:
         for ticket in ended.values():
             if ticket is not None:
                 del self._order[bisect_left(self._order, _turn(ticket))]
-                self._overtaken.pop(ticket.grant_id, None)
+                self._overtaken.seats.pop(ticket.grant_id, None)
                 if ticket.grant_id not in self._granted:
                     self._check_end(revision, ticket, "place in the queue")
                 if not self._is_decision:
@@ -372,9 +421,7 @@ class _PoolLedger:
                     self._limits.note_end(revision, grant)
                     self._marks.note_end(revision, grant)
                 if grant.work_key:
-                    self._works[grant.work_key] -= 1
-                    if not self._is_decision:
-                        _note_lapse(self._lapsed, grant.work_key, revision)
+                    self._works.ends(grant.work_key, revision, is_decision=self._is_decision)
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         written = [(self._held.get(name), grant) for name, grant in self._granted.items()]
         for grant in self._granted.values():  # also those rewritten, as a claim does
@@ -385,20 +432,18 @@ class _PoolLedger:
                 )
                 self._fault(FaultKind.REWRITTEN, revision, message)
             self._history.out += grant.seats - (earlier.seats if earlier else 0)
-            self._shares_seats = self._shares_seats or bool(grant.counts_once)
+            self._counts.any_shared = self._counts.any_shared or bool(grant.counts_once)
             self._held[grant.grant_id] = grant
-            if earlier is None and grant.work_key:
-                self._works[grant.work_key] += 1
-                if self._works[grant.work_key] > 1:
-                    message = f"{grant.grant_id} is for work that another grant is for"
-                    self._fault(FaultKind.SAME_WORK, revision, message)
-        kept_before = dict(self._stays.kept) if self._shares_seats else {}
+            if earlier is None and grant.work_key and self._works.begins(grant.work_key):
+                message = f"{grant.grant_id} is for work that another grant is for"
+                self._fault(FaultKind.SAME_WORK, revision, message)
+        kept_before = self._stays.kept
         for message in self._stays.settle(
             *(self._held, made, gone), is_decision=self._is_decision
         ):
             self._fault(FaultKind.STAY, revision, message)
         self._history.out += self._stays.more
-        if self._shares_seats:
+        if self._counts.any_shared:
             there = (*self._held.values(), *self._stays.kept.values())
             self._history.out = seats_in_use(there)
         if not self._advisory.is_on:
@@ -426,7 +471,8 @@ class _PoolLedger:
         ):
             self._fault(FaultKind.BORROWED, revision, message)
         if new and not self._advisory.is_on:
-            self._check_rules(revision, new)
+            for kind, message in _broken_rules(self._rules, new, self._waiting.values()):
+                self._fault(kind, revision, message)
         if self._is_decision:
             self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False
@@ -461,20 +507,14 @@ class _PoolLedger:
         history.decisions, history.grants = history.decisions + 1, history.grants + len(made)
         known, is_binding = self._view_revision or self._last_decision, not self._advisory.is_on
         held = [*self._held.values(), *self._stays.kept.values()]
-        # Of those that take over what was kept for them, no more is held than before.
-        new = [grant for grant in made if not grant.continues]
-        before, late, fresh, joining = held, list[StoredGrant](), made, list[StoredGrant]()
-        if self._shares_seats or self._counts.is_on:
-            ids = {grant.grant_id for grant in new}
-            before = [grant for grant in held if grant.grant_id not in ids]
-            late = self._limits.grants_after(known)
-            takes = newly_taken(new, [*before, *late])
-            fresh = [takes.get(each.grant_id, each) for each in made]
-            # Nor of those that take no seat.
-            new = [each for each in takes.values() if each.seats]
-            joining = [each for each in takes.values() if not each.seats]
+        # Of those that take over what was kept for them, or take no seat, no more is held than before.
+        late = self._limits.grants_after(known) if self._counts.is_on else []
+        split = self._counts.split(made, held, late)
+        if self._counts.is_on:
             called, perhaps = self._reclaims.called_for_another, [*late, *self._ended_now]
-            for message in self._counts.faults(made, kept_before, before, perhaps, called):
+            for message in self._counts.faults(
+                *(made, kept_before, split.before, perhaps, called)
+            ):
                 self._fault(FaultKind.COUNTED, revision, message)
         for message in self._advisory.check(
             *(made, held, history.capacity),
@@ -483,20 +523,23 @@ class _PoolLedger:
             shares=self._shares,
         ):
             self._fault(FaultKind.MARK, revision, message)
-        out, standers = history.out, standing(held)
-        for message in self._marks.faults(fresh, standers, out, history.capacity, known):
+        for message in self._marks.faults(
+            *(split.fresh, standing(held), history.out, history.capacity, known)
+        ):
             self._fault(FaultKind.OVER_GRANT, revision, message)
         if self._is_drained:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
         for message in _stale_fences(made, history):
             self._fault(FaultKind.FENCE, revision, message)
         if is_binding:
-            for message in _over_limits(new, held, self._shares):
+            for message in _over_limits(split.new, held, self._shares):
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
-            self._check_rules(revision, new)
-            self._check_let_in(revision, joining)
+            for kind, message in _broken_rules(self._rules, split.new, held):
+                self._fault(kind, revision, message)
+            for message in not_let_in(self._rules, split.joining):
+                self._fault(FaultKind.NOT_ALLOWED, revision, message)
         granted_most = history.capacity + self._marks.overdraft
-        for message in self._kept.check(new, before, granted_most):
+        for message in self._kept.check(split.new, split.before, granted_most):
             if is_binding:
                 self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
@@ -513,7 +556,7 @@ class _PoolLedger:
                 self._fault(FaultKind.GRANTED_TWICE, revision, message)
             self._ever_granted.add(request)
         there = [*held, *late]
-        for grant in new:
+        for grant in split.new:
             self._check_order(revision, grant, ended.get(grant.grant_id), there)
 
     def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
@@ -526,29 +569,6 @@ class _PoolLedger:
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)
-
-    def _check_rules(self, revision: int, made: list[StoredGrant] | list[StoredTicket]) -> None:
-        """See that what was made keeps to who may use the pool, and how much each may have."""
-        self._check_let_in(revision, made)
-        most, there = (
-            self._rules.tickets,
-            list[StoredGrant | StoredTicket](self._waiting.values()),
-        )
-        if made and isinstance(made[0], StoredGrant):
-            most, there = self._rules.seats, [*self._held.values(), *self._stays.kept.values()]
-        for message in over_each(most, there, made):
-            self._fault(FaultKind.OVER_LIMIT, revision, message)
-
-    def _check_let_in(
-        self, revision: int, made: Iterable[StoredGrant] | Iterable[StoredTicket]
-    ) -> None:
-        """See that what was made is of those who may use the pool."""
-        for one in made:
-            if not self._rules.lets_in(one):
-                message = (
-                    f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
-                )
-                self._fault(FaultKind.NOT_ALLOWED, revision, message)
 
     def _check_order(
         self,
@@ -574,23 +594,12 @@ class _PoolLedger:
                 continue
             if self._counts.takes_nothing(self._waiting[passed], there):
                 continue  # it waits for no seat, so nothing is taken from it
-            if not self._may_overtake(grant, self._waiting[passed]):
+            if not self._overtaken.may(grant, self._waiting[passed], self._kept):
                 message = (
                     f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
                 )
                 self._fault(FaultKind.ORDER, revision, message)
                 return
-
-    def _may_overtake(self, grant: StoredGrant, passed: StoredTicket) -> bool:
-        """Note that a grant overtakes a ticket; return whether the pool allows that."""
-        overtaken = self._overtaken.get(passed.grant_id, 0) + grant.seats
-        self._overtaken[passed.grant_id] = overtaken
-        waited = grant.granted_at_millis - passed.queued_at_millis
-        in_bounds = (
-            overtaken <= self._overtaking.seats and waited < self._overtaking.within_millis
-        )
-        # One that does not fit is passed by fewer seats, but for those that are kept for these.
-        return in_bounds and grant.seats - self._kept.spared(grant, passed) < passed.seats
 
     def _is_held_back(self, turn: _Turn) -> bool:
         """Return whether a ticket goes with others, or waits for another's work that could be known.
@@ -601,9 +610,7 @@ class _PoolLedger:
             return True
         work_key = self._waiting[turn[2]].work_key
         known = self._view_revision or self._last_decision
-        return bool(work_key) and (
-            self._works[work_key] > 0 or self._lapsed.get(work_key, 0) > known
-        )
+        return bool(work_key) and self._works.may_be_held(work_key, known)
 
     def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
         self._history.fault_counts[kind] = self._history.count(kind) + 1

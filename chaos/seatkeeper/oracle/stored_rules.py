@@ -88,6 +88,15 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
 
 
+def not_let_in(
+    rules: StoredRules, made: Iterable[StoredGrant] | Iterable[StoredTicket]
+) -> Iterator[str]:
+    """Yield what was made that is of one who may not use the pool."""
+    for one in made:
+        if not rules.lets_in(one):
+            yield f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
+
+
 def over_each(
     most: Iterable[tuple[str, int]],
     there: Iterable[StoredGrant | StoredTicket],

@@ -196,7 +196,7 @@ def test_displays_count_by_their_label() -> None:
     assert len(pool.state.grants) == 2
 
 
-def test_it_is_frozen_when_it_is_granted() -> None:
+def test_it_stays_as_it_was_granted() -> None:
     pool = APool(seats=2)
     pool.settle(asks(1), asks(2))
     pool.state.spec = replace(pool.state.spec, policy=PoolPolicy(count_once=("holder",)))

@@ -160,7 +160,7 @@ PURE = (
         for module in ("projects", "pool_rules", "reclaim", "hold", "lots")
     ),
     *("seatkeeper.core.reservations", "seatkeeper.core.counting", "seatkeeper.core.stay"),
-    "seatkeeper.core.borrowing",
+    *("seatkeeper.core.borrowing", "seatkeeper.core.count_once"),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""

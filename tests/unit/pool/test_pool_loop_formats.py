@@ -25,10 +25,10 @@ from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
-from seatkeeper.server.store.formats import FORMAT, STAY_FORMAT
+from seatkeeper.server.store.formats import COUNT_FORMAT, FORMAT, STAY_FORMAT
 from seatkeeper.v1 import pool_service_pb2
 
-NEWER = STAY_FORMAT + 1
+NEWER = COUNT_FORMAT + 1
 GRANT = KEYS.grant(POOL, uuid7(99))
 RECORDS: dict[str, Write] = {
     "specification": Put(
@@ -101,9 +101,9 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     assert event.levelno == logging.ERROR
     facts = event.__dict__
     may_be_newer = {
-        KEYS.pool(POOL): STAY_FORMAT,
+        KEYS.pool(POOL): COUNT_FORMAT,
         KEYS.ticket(POOL, uuid7(99)): STAY_FORMAT,
-        GRANT: STAY_FORMAT,
+        GRANT: COUNT_FORMAT,
     }
     known = may_be_newer.get(written.key, FORMAT)
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)

@@ -22,7 +22,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.events import log as events
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.store import MemoryStore, Put
-from seatkeeper.server.store.formats import STAY_FORMAT
+from seatkeeper.server.store.formats import COUNT_FORMAT
 from seatkeeper.v1 import (
     build_service_pb2,
     cluster_service_pb2,
@@ -47,7 +47,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         await services.pool(1)
         await services.pool(1, "newer")
         who = await services.session()
-        newer = pool_service_pb2.PoolSpec(name="newer", seats=1, format=STAY_FORMAT + 1)
+        newer = pool_service_pb2.PoolSpec(name="newer", seats=1, format=COUNT_FORMAT + 1)
         await services.store.commit([Put(STORE_KEYS.pool("newer"), newer.SerializeToString())])
         assert (await services.acquire(who, 1)).fence == 1
 
@@ -56,7 +56,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         )
         failure = await refused(services.seats.Acquire(asked, timeout=DEADLINE))
         assert failure.code is UNAVAILABLE
-        assert f"record format {STAY_FORMAT + 1}" in failure.message
+        assert f"record format {COUNT_FORMAT + 1}" in failure.message
         assert failure.reason == "DENIAL_REASON_UNAVAILABLE"
 
         looked = await refused(services.look("newer"))
@@ -72,7 +72,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         listed = await services.pools.ListPools(pool_service_pb2.ListPoolsRequest())
         by_name = {pool.spec.name: pool for pool in listed.pools}
         assert by_name[POOL].held == 1
-        assert f"record format {STAY_FORMAT + 1}" in by_name["newer"].spec.description
+        assert f"record format {COUNT_FORMAT + 1}" in by_name["newer"].spec.description
 
 
 async def test_a_session_of_a_newer_format_is_not_used(tmp_path: Path) -> None:

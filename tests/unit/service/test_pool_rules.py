@@ -13,7 +13,7 @@ from tests.unit.service.test_pool_service import create, spec, update
 from tests.unit.services import STORE_KEYS, Services, Stream, refused
 
 from seatkeeper.server.store import Put
-from seatkeeper.server.store.formats import STAY_FORMAT
+from seatkeeper.server.store.formats import COUNT_FORMAT
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -66,7 +66,7 @@ async def test_rules_are_stored_and_shown_and_an_older_node_must_not_overlook_th
 async def test_a_newer_format_still_is_refused(services: Services) -> None:
     await create(services, ruled(RULES))
     newer = await stored(services)
-    newer.format = STAY_FORMAT + 1
+    newer.format = COUNT_FORMAT + 1
     await services.store.commit([Put(STORE_KEYS.pool(POOL), newer.SerializeToString())])
     failure = await refused(update(services, spec(seats=5)))
     assert failure.code is grpc.StatusCode.UNAVAILABLE

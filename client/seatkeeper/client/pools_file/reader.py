@@ -185,12 +185,12 @@ class _Reader:
         rules = rules_of(plain)
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
-            self._check_rules(rules, entry, f"pools.{name}")
+            _check_rules(self, rules, entry, f"pools.{name}")
         if spec.policy.HasField("borrow"):
-            self._check_borrowers(spec, entry)
+            _check_borrowers(self, spec, entry)
         if isinstance(named := plain.get("count_once"), tuple):
             spec.policy.count_once.extend(named)
-            self._check_count_once(spec, entry)
+            _check_count_once(self, spec, entry)
         reservations = values.get("reservations")
         if reservations is not None:
             self._add_reservations(spec, entry, reservations)
@@ -250,37 +250,6 @@ class _Reader:
                 getattr(rule, key).CopyFrom(found.value)
         if not values and not any(fault.path.startswith(path) for fault in self.faults):
             self.fault(place, NEEDS_ONE, path)
-
-    def _check_borrowers(self, spec: pb.PoolSpec, entry: _Entry) -> None:
-        """Look at who may borrow, by the pool's groups, where nothing else was wrong."""
-        if not entry.is_whole:
-            return
-        places = dict(_places(entry, ""))
-        for way, reason in borrower_faults_in(spec.policy):
-            steps = ["borrow", *way]
-            ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
-            where = next(each for each in ways if each in places)
-            self.fault(places[where], reason, f"pools.{spec.name}{where}")
-
-    def _check_count_once(self, spec: pb.PoolSpec, entry: _Entry) -> None:
-        """Look at what grants have in common that count once, together with what each may hold."""
-        places = dict(_places(entry, ""))
-        for at, reason in count_once_faults_in(spec.policy):
-            where = f".count_once[{at}]" if f".count_once[{at}]" in places else ".count_once"
-            self.fault(places[where], reason, f"pools.{spec.name}{where}")
-
-    def _check_rules(self, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
-        """Look at the rules together, where nothing was wrong with any of them."""
-        if not entry.is_whole:
-            return
-        places = dict(_places(entry, ""))
-        for way, reason in faults_in(rules):
-            steps = list(way)
-            if len(steps) > 1 and steps[0] == "groups":
-                steps[1] = rules.groups[int(steps[1])].name
-            ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
-            found = next(each for each in (*ways, "") if each in places)
-            self.fault(places[found], reason, f"{path}{found}")
 
     def _add_lots(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
         """Put the lots into a pool, and look at them together."""
@@ -443,6 +412,40 @@ class _Reader:
             is_whole = len(self.faults) == before and not isinstance(value, tree.Faulty)
             entries[name] = _Entry(place, values, is_whole)
         return entries
+
+
+def _check_borrowers(reader: _Reader, spec: pb.PoolSpec, entry: _Entry) -> None:
+    """Look at who may borrow, by the pool's groups, where nothing else was wrong."""
+    if not entry.is_whole:
+        return
+    places = dict(_places(entry, ""))
+    for way, reason in borrower_faults_in(spec.policy):
+        steps = ["borrow", *way]
+        ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
+        where = next(each for each in ways if each in places)
+        reader.fault(places[where], reason, f"pools.{spec.name}{where}")
+
+
+def _check_count_once(reader: _Reader, spec: pb.PoolSpec, entry: _Entry) -> None:
+    """Look at what grants have in common that count once, together with what each may hold."""
+    places = dict(_places(entry, ""))
+    for at, reason in count_once_faults_in(spec.policy):
+        where = f".count_once[{at}]" if f".count_once[{at}]" in places else ".count_once"
+        reader.fault(places[where], reason, f"pools.{spec.name}{where}")
+
+
+def _check_rules(reader: _Reader, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
+    """Look at the rules together, where nothing was wrong with any of them."""
+    if not entry.is_whole:
+        return
+    places = dict(_places(entry, ""))
+    for way, reason in faults_in(rules):
+        steps = list(way)
+        if len(steps) > 1 and steps[0] == "groups":
+            steps[1] = rules.groups[int(steps[1])].name
+        ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
+        found = next(each for each in (*ways, "") if each in places)
+        reader.fault(places[found], reason, f"{path}{found}")
 
 
 def _listed(reader: _Reader, node: Node, wanted: Patterns, path: str) -> _Listed | None:

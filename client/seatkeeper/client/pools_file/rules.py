@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
-from seatkeeper.client.admin.borrows import borrow_rule
+from seatkeeper.core.borrowing import BorrowRule
 from seatkeeper.core.pool_rule_faults import borrower_faults, rule_faults
 from seatkeeper.core.pool_rules import AtMost, HolderGroup, PoolRules, Who
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -64,7 +65,11 @@ def _who_values(key: str, who: pb.Who) -> dict[str, int | float | str | None]:
 def borrower_faults_in(policy: pb.PoolPolicy) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield what nodes would refuse of who may borrow: the way to it, and the reason."""
     groups = [HolderGroup(each.name, tuple(each.holders)) for each in policy.rules.groups]
-    yield from borrower_faults(borrow_rule(policy.borrow), groups)
+    rule, lists = policy.borrow, (_who(policy.borrow.include), _who(policy.borrow.exclude))
+    per_project = rule.per_project if rule.HasField("per_project") else None
+    longest = rule.longest.ToTimedelta()
+    borrowers = BorrowRule(longest, None, timedelta(0), 0, *lists, per_project)
+    yield from borrower_faults(borrowers, groups)
 
 
 def narrows(before: pb.PoolRules, after: pb.PoolRules) -> bool:

@@ -19,6 +19,7 @@ from seatkeeper.server.domain.basis import Basis, EstimatedWait
 from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.units import units
 
 RECENT_MAX = 100
 """Holds that are remembered."""
@@ -132,7 +133,7 @@ def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
     capacity = pool.spec.open_seats if pool.spec else 0
     if usual is None or capacity < 1:
         return Outlook()
-    looked_at = _some(PoolSnapshot.of(pool).units())
+    looked_at = _some(units(PoolSnapshot.of(pool)))
     recent = [length.total_seconds() for length in sorted(holds.recent)]
     ages = ((max(0, now - grant.granted_at) / 1000, grant.seats) for grant in looked_at)
     present = [(age, seats) for age, seats in ages if age <= recent[-1]]

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from seatkeeper.core.lot_use import LotMarks, MarkedSeats, joined, within
-from seatkeeper.server.domain import marks_of, room_in
+from seatkeeper.server.domain import LotMarks, MarkedSeats, joined, marks_of, room_in, within
 from seatkeeper.server.domain.commands import Command, Granted, Outcome
 from seatkeeper.server.domain.counted_once import Group
 from seatkeeper.server.domain.state import Grant, Instant, PoolState

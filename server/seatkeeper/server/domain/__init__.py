@@ -1,7 +1,7 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
 from seatkeeper.core.hold import HoldRule
-from seatkeeper.core.lot_use import LotMarks, marks_of, room_in
+from seatkeeper.core.lot_use import LotMarks, MarkedSeats, joined, marks_of, room_in, within
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.projects import (
     NO_POLICY,
@@ -88,6 +88,7 @@ __all__ = [
     "Instant",
     "Limits",
     "LotMarks",
+    "MarkedSeats",
     "Move",
     "MoveTicket",
     "Moved",
@@ -120,7 +121,9 @@ __all__ = [
     "Window",
     "WithdrawRevoke",
     "WorkEnd",
+    "joined",
     "marks_of",
     "policy_fault",
     "room_in",
+    "within",
 ]

@@ -20,8 +20,9 @@ from datetime import timedelta
 from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy
 from seatkeeper.server.policy.kept import Kept, kept_in
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.reclaiming import CallBack, members_of
+from seatkeeper.server.policy.reclaiming import CallBack
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.units import members_of, units
 
 CALLED_MAX = 256
 """Most grants of a pool that are called back at a time for windows."""
@@ -90,7 +91,7 @@ def _in_order(pool: PoolSnapshot, kept: Kept) -> Iterator[Grant]:
     running = pool.state.guard.reclaims.running
     able = [
         grant
-        for grant in pool.units()
+        for grant in units(pool)
         if grant.heeds_within is not None and not any(map(kept.is_for, members_of(pool, grant)))
     ]
 
@@ -109,6 +110,6 @@ def _held(pool: PoolSnapshot, policy: PoolPolicy) -> Counter[str]:
     found: Counter[str] = Counter()
     guaranteed: Mapping[str, int] = policy.guaranteed
     if any(guaranteed.values()):
-        for grant in pool.units():
+        for grant in units(pool):
             found.update(dict.fromkeys(policy.path(grant.project), grant.seats))
     return found

@@ -14,6 +14,7 @@ from seatkeeper.server.domain.counted_once import SeatSum, said_of
 from seatkeeper.server.domain.holds import span
 from seatkeeper.server.domain.rule_start import begins_next, why_no_burst
 from seatkeeper.server.policy.snapshot import PoolSnapshot, group_in
+from seatkeeper.server.policy.units import members_in
 
 
 def prospects(pool: PoolSnapshot, ticket: Ticket, now: Instant) -> Iterator[str]:
@@ -47,7 +48,7 @@ def prospects(pool: PoolSnapshot, ticket: Ticket, now: Instant) -> Iterator[str]
 def counts_once(pool: PoolSnapshot, ticket: Ticket) -> str:
     """Return with what a ticket counts once, as what it does."""
     group = group_in(pool.state, ticket)
-    number = len(pool.members(group))
+    number = len(members_in(pool, group))
     others = "a grant" if number == 1 else f"{number} grants"
     return f"counts once with {others} of {said_of(group)}"
 

@@ -19,6 +19,7 @@ from datetime import timedelta
 from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy, ReclaimRule, Ticket
 from seatkeeper.server.policy.kept import Kept
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.units import members_of, unit_of, units
 
 HOUR = timedelta(hours=1)
 RUNNING_MAX = 64
@@ -211,7 +212,7 @@ class Reclaiming:
     def _grants(self) -> Mapping[str, Sequence[Grant]]:
         """The grants that may be called back, by project, in the order in which they are."""
         if not self._by_project:
-            for grant in self._pool.units():
+            for grant in units(self._pool):
                 if grant.heeds_within is not None:
                     self._by_project.setdefault(grant.project, []).append(grant)
             for grants in self._by_project.values():
@@ -232,7 +233,7 @@ class Reclaiming:
             return None
         if not grant.group:
             return grant
-        unit = self._pool.unit(grant.group)
+        unit = unit_of(self._pool, grant.group)
         return unit if unit is not None and self._is_running(unit) else None
 
     def _is_lent(self, grant: Grant, guaranteed: str, shared: set[str]) -> bool:
@@ -273,11 +274,6 @@ class Reclaiming:
     def _count(self, grant: Grant, shared: set[str], sign: int) -> None:
         for each in self._policy.path(grant.project):
             self._held[each] = self._held.get(each, 0) + sign * grant.seats
-
-
-def members_of(pool: PoolSnapshot, unit: Grant) -> Sequence[Grant]:
-    """Return the grants that one of ``PoolSnapshot.units`` stands for."""
-    return pool.members(unit.group) if unit.group else (unit,)
 
 
 def _millis(time: timedelta) -> int:

@@ -90,30 +90,6 @@ class PoolSnapshot:
         """Yield the grants that hold seats, in no order that means anything."""
         return (each for each in self.state.grants.values() if each.grant_id not in self.ended)
 
-    def units(self) -> Iterator[Grant]:
-        """Yield what can be ended to free seats: grants, and for each group one that stands for it.
-
-        That has the seats of the group, the largest of its priorities, the first fence and time, and
-        heeds what all heed. A group of which seats are kept is left out: no one could give them back.
-        """
-        if not self.state.groups:
-            yield from self.grants()
-            return
-        yield from (each for each in self.grants() if not each.group)
-        yield from filter(None, map(self.unit, self.state.groups))
-
-    def unit(self, group: Group) -> Grant | None:
-        """Return what stands for a group; None: it has no members, or kept seats among them."""
-        members = self.members(group)
-        if not members or any(each.grant_id in self.state.kept for each in members):
-            return None
-        return _unit(members)
-
-    def members(self, group: Group) -> list[Grant]:
-        """Return the members of a group that go on, the largest first."""
-        found = self.state.groups.members(group)
-        return [each for each in found if each.grant_id not in self.ended]
-
     @property
     def counts_once(self) -> bool:
         """Whether a request may be of a group."""
@@ -307,22 +283,6 @@ def group_in(state: PoolState, asked: Ticket) -> Group:
 
 FOR_ANOTHER = frozenset({Cause.GUARANTEE, Cause.RESERVATION})
 """Causes for which seats are called back so that another has them."""
-
-
-def _unit(members: Sequence[Grant]) -> Grant:
-    """Return what stands for a group, by its members, the largest first."""
-    if len(members) == 1:
-        return members[0]
-    heeds = [each.heeds_within for each in members if each.heeds_within is not None]
-    first = members[0]
-    priority = max(each.priority for each in members)
-    return replace(
-        first,
-        attribution=replace(first.attribution, priority=priority),
-        fence=min(each.fence for each in members),
-        granted_at=min(each.granted_at for each in members),
-        heeds_within=max(heeds) if len(heeds) == len(members) else None,
-    )
 
 
 def _by_project(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
