@@ -217,12 +217,10 @@ def _since_first(
     """Return a grant as held since the first of those with which it counts once."""
     if grant is None or not grant.counts_once:
         return grant
-    first = min(
-        each.granted_at_millis
-        for each in known.values()
-        if each.counts_once == grant.counts_once
+    since = min(
+        each.held_since for each in known.values() if each.counts_once == grant.counts_once
     )
-    return replace(grant, granted_at_millis=first)
+    return replace(grant, held_since=since)
 
 
 def _frees_nothing(

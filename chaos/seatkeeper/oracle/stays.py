@@ -129,7 +129,9 @@ class StayLedger:
         self.more = next(seats) - next(seats)
         yield from self._not_put(made)
         moved = self._taken_over.of(made)
-        yield from self._of_made([each for each in made if each not in moved], kept_before, held)
+        yield from self._of_made(
+            [each for each in made if each not in moved], kept_before, held
+        )
         yield from self._taken_over.settle(made, ended)
         for grant_id, stay in self._put.items():
             was = before.get(grant_id)

@@ -25,6 +25,7 @@ from seatkeeper.server.domain import (
     Denied,
     Drain,
     Grant,
+    Granted,
     Instant,
     Limits,
     Noted,
@@ -34,6 +35,7 @@ from seatkeeper.server.domain import (
     Queued,
     Refusal,
     StayRule,
+    TakeOver,
 )
 from seatkeeper.server.domain.borrow import BorrowRule
 from seatkeeper.server.domain.gang import GangMember
@@ -423,3 +425,32 @@ def test_what_is_in_use_is_what_the_live_grants_say(
 
 def will_be_idle(pool: APool) -> bool:
     return bool(BY_POOL.plan(PoolSnapshot.of(pool.state), Instant(NOW)).serve)
+
+
+def takes_over(number: int, taken: int, host: str) -> TakeOver:
+    session = f"anna-{number}"
+    return TakeOver(
+        grant_id=uuid7(number),
+        session_id=session,
+        lease_id=lease_id_of(session),
+        taken_id=uuid7(taken),
+        holder="anna",
+        host=host,
+    )
+
+
+def test_a_holder_moves_what_it_shares_only_where_no_more_is_in_use_then() -> None:
+    pool = APool(seats=2)
+    pool.settle(asks(1), asks(2))
+    (_, refused), *_ = pool.decide(takes_over(3, 1, "ws2")).outcomes
+    assert isinstance(refused, Denied)
+    assert refused.reason is Refusal.NO_SEAT_FREE
+    assert "other grants count once with it" in refused.message
+    (_, moved), *_ = pool.decide(takes_over(4, 1, "WS1")).outcomes
+    assert isinstance(moved, Granted)
+    assert dict(moved.grant.group)["host"] == "ws1"
+    pool.settle(ends(2))
+    (_, alone), *_ = pool.decide(takes_over(5, 4, "ws2")).outcomes
+    assert isinstance(alone, Granted)
+    assert dict(alone.grant.group)["host"] == "ws2"
+    assert pool.state.held == 1

@@ -40,8 +40,8 @@ NO_ROOM = (
     "more seats are held than the pool has by now; nothing is granted until some are released"
 )
 SHARED = (
-    "other grants count once with it where it is, and would not there: the seats stay with them; ask for "
-    "others"
+    "other grants count once with it where it is, and would not there: the seats stay with them; ask "
+    "for others"
 )
 
 _LEFT_OPEN = {Refusal.POOL_NOT_FOUND, Refusal.SESSION_LOST, Refusal.FINISHED}
@@ -144,7 +144,7 @@ def _without_room(
 
 
 def _takes_more(draft: Draft, command: TakeOver, taken: Grant) -> bool:
-    """Return whether more is in use afterwards: others count once with it where it is, and not there."""
+    """Return whether more is in use afterwards: others count once with it where it is."""
     if not taken.group:
         return False
     ticket, after = _as_ticket(draft, command, taken), draft.sum.branch()
@@ -159,7 +159,10 @@ def _host_full(
     most, host = spec.policy.rules.per_host.seats, command.host.lower()
     if most is None or not host or host == taken.host.lower():
         return None
-    there, group = draft.pool.by_rules.of_hosts, group_in(draft.pool, _as_ticket(draft, command, taken))
+    there, group = (
+        draft.pool.by_rules.of_hosts,
+        group_in(draft.pool, _as_ticket(draft, command, taken)),
+    )
     held = there.of(host)
     if held + there.takes(taken.seats, group, host) <= most:
         return None

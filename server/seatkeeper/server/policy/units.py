@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from seatkeeper.server.domain import Grant
+from seatkeeper.server.domain import Grant, Instant
 from seatkeeper.server.domain.counted_once import Group
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -56,6 +56,7 @@ def _unit(members: Sequence[Grant]) -> Grant:
         first,
         attribution=replace(first.attribution, priority=priority),
         fence=min(each.fence for each in members),
-        granted_at=min(each.granted_at for each in members),
+        granted_at=min(each.held_since for each in members),
+        taken_from=Instant(0),
         heeds_within=max(heeds) if len(heeds) == len(members) else None,
     )
