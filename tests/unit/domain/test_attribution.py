@@ -77,7 +77,8 @@ def test_what_a_newer_node_wrote_reaches_the_grant_by_way_of_a_node_that_does_no
     forwarded.acquire.ticket.attributes.MergeFromString(LATER)
     command = wire.decode_command(forwarded)
 
-    full = PoolState(spec=PoolSpec("p", 1), held=1)
+    full = PoolState(spec=PoolSpec("p", 1))
+    full.put_grant(a_grant(9, session="other"))
     decision = decide(full, [command], NOW, Limits())
     (_, queued) = decision.outcomes[0]
     assert isinstance(queued, Queued)

@@ -402,11 +402,8 @@ def test_what_is_held_for_too_long_ends_whether_anybody_waits_or_not() -> None:
 
 def test_what_counts_once_takes_one_seat_and_waits_for_none() -> None:
     spec = PoolSpec("pool", 1, policy=PoolPolicy(count_once=("holder", "host")))
-    ada = {"holder": "ada", "host": "ws1"}
-    arrivals = [
-        *(a(0, "cv", 10, **ada), a(2, "cv", 20, **ada)),
-        *(a(3, "cv", 5, holder="bo", host="ws1"), a(4, "cv", 1, **ada)),
-    ]
+    asked = [(0, 10, "ada"), (2, 20, "ada"), (3, 5, "bo"), (4, 1, "ada")]
+    arrivals = [a(at, "cv", hold, holder=who, host="ws1") for at, hold, who in asked]
     outcome = replay(spec, arrivals)
     assert grants(outcome) == [("cv", 0), ("cv", 2), ("cv", 4), ("cv", 22)]
     assert (outcome.used, outcome.held_max) == (27, 1)
