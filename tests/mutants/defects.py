@@ -589,7 +589,7 @@ DEFECTS = (
     Defect(
         "how far a ticket was overtaken is not written",
         f"{SERVER}/decide/serving.py",
-        "        draft.overtaken.note(served.takes, passed)\n",
+        "        draft.overtaken.note(takes, passed)\n",
         "        pass\n",
     ),
     Defect(
@@ -1071,7 +1071,7 @@ DEFECTS = (
     Defect(
         "what an advisory pool grants beyond its seats looks like every grant",
         f"{SERVER}/decide/serving.py",
-        "        mark=_advisory_mark(draft, ticket, served.takes) if draft.is_advisory else None,\n",
+        "        mark=_advisory_mark(draft, ticket, takes) if draft.is_advisory else None,\n",
         "        mark=None,\n",
     ),
     Defect(
@@ -1215,8 +1215,8 @@ DEFECTS = (
     Defect(
         "the seats of a group go with its largest member, whatever the others hold",
         f"{SERVER}/domain/counted_once.py",
-        "            seats = max(0, seats - max(sizes, default=0))\n        self._change(name, -",
-        "        self._change(name, -",
+        "            seats = max(0, seats - max(sizes, default=0))\n        if after",
+        "        if after",
     ),
     Defect(
         "a group takes the sum of its members",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from seatkeeper.server.decide import reclaimed
 from seatkeeper.server.decide.counting import mark_of
@@ -51,18 +50,8 @@ def serve_queue(draft: Draft) -> None:
         free -= takes
         for kept in taken:
             draft.free_kept(kept)
-        served = _Served(takes, group, taken[0].fence if taken else 0)
-        _grant(draft, ticket, served, is_new=is_new)
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """How a ticket is served."""
-
-    takes: int
-    """The seats that are in use more than before."""
-    group: Group
-    continues: int
+        continues = taken[0].fence if taken else 0
+        _grant(draft, ticket, takes, group, is_new=is_new, continues=continues)
 
 
 def _takes(draft: Draft, ticket: Ticket, group: Group, taken: Sequence[Grant]) -> int:
@@ -82,7 +71,10 @@ def _is_stored(draft: Draft, ticket: Ticket) -> bool:
     )
 
 
-def _grant(draft: Draft, ticket: Ticket, served: _Served, *, is_new: bool) -> None:
+def _grant(
+    draft: Draft, ticket: Ticket, takes: int, group: Group, *, is_new: bool, continues: int
+) -> None:
+    """Grant a ticket. ``takes``: how many seats are in use more than before."""
     draft.fence += 1
     grant = Grant(
         grant_id=ticket.grant_id,
@@ -94,16 +86,16 @@ def _grant(draft: Draft, ticket: Ticket, served: _Served, *, is_new: bool) -> No
         asked_at=ticket.queued_at,
         granted_at=draft.now,
         heeds_within=reclaimed.heeds_within(draft.pool.spec, ticket),
-        mark=_advisory_mark(draft, ticket, served.takes) if draft.is_advisory else None,
-        continues=served.continues,
-        group=served.group,
+        mark=_advisory_mark(draft, ticket, takes) if draft.is_advisory else None,
+        continues=continues,
+        group=group,
     )
     draft.sum.add(grant.seats, grant.group)
     draft.served[grant.grant_id] = grant
     draft.decision.grants.append(grant)
     if draft.plan is not None:
         passed = draft.plan.passed.get(grant.grant_id, ())
-        draft.overtaken.note(served.takes, passed)
+        draft.overtaken.note(takes, passed)
     if is_new:
         command, _ = draft.asked.pop(grant.grant_id)
         draft.reserved -= 1

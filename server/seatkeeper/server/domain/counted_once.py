@@ -83,7 +83,7 @@ class SeatSum:
             more = max(0, seats - max(sizes, default=0))
             sizes[seats] += 1
             seats = more
-        self._change(name, seats)
+        self.held[name] += seats
 
     def remove(self, seats: int, group: Group, name: str = "") -> None:
         """Count a grant no longer."""
@@ -96,11 +96,7 @@ class SeatSum:
             if not sizes and self._before is None:
                 del self._sizes[key]
             seats = max(0, seats - max(sizes, default=0))
-        self._change(name, -seats)
-
-    def _change(self, name: str, by: int) -> None:
-        after = self.held[name] + by
-        if after:
+        if after := self.held[name] - seats:
             self.held[name] = after
         else:
             del self.held[name]

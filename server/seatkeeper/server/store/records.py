@@ -251,7 +251,8 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
         record.continues_fence = grant.continues
         record.held_since_millis = grant.taken_from
     write_borrow(record, grant.borrow)
-    write_group(record, grant.group)
+    if grant.group or grant.kept:
+        write_group(record, grant.group)
     return record
 
 
