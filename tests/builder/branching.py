@@ -33,8 +33,8 @@ class Branching:
     """A model being made, of what ``choose`` chooses."""
 
     choose: Choose
-    sizes: Sequence[float] = (0.5, 0.5, 0.5, 0.5, 1e5)
-    """How large weights are: some are more than 16 bits hold."""
+    sizes: Sequence[float] = (0.5,)
+    """How large weights may be."""
     numbers: Any = field(default_factory=count)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
 

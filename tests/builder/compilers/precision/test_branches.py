@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tests.builder.branching import Branching
 from tests.builder.models import model, node, value
 
-from seatkeeper.artifacts.errors import ConversionFailed, OptionInvalid
+from seatkeeper.artifacts.errors import AccuracyTooLow, ConversionFailed, OptionInvalid
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import (
     NO_SAMPLES,
@@ -78,8 +78,11 @@ def converted(
     return result
 
 
-def check_is_sound(found: Converted, net: ModelProto) -> None:
-    """The result is a model, takes and gives what the model did, and runs."""
+def check_is_sound(found: Converted, net: ModelProto, *, is_large: bool = False) -> None:
+    """The result is a model, takes and gives what the model did, and runs.
+
+    It computes the same unless its numbers are so large that 16 bits do not hold what comes of them.
+    """
     onnx.checker.check_model(found.model, full_check=True)
     constants = {each.name for each in net.graph.initializer}
     takes = [v.name for v in net.graph.input if v.name not in constants]
@@ -87,9 +90,8 @@ def check_is_sound(found: Converted, net: ModelProto) -> None:
     assert [v.name for v in found.model.graph.output] == [v.name for v in net.graph.output]
     if not found.is_unchecked:
         runner(found.model)
-        assert worst(found.errors).relative_l2 <= MOST_ERROR.get(
-            found.precision, MOST_ERROR_OF_8_BITS
-        )
+        most = MOST_ERROR.get(found.precision, MOST_ERROR_OF_8_BITS)
+        assert is_large or worst(found.errors).relative_l2 <= most
 
 
 def runs(net: ModelProto) -> bool:
@@ -104,18 +106,25 @@ def runs(net: ModelProto) -> bool:
 
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(choices=st.data())
+@given(is_large=st.booleans(), choices=st.data())
 def test_any_model_with_bodies_in_sixteen_bits(
-    precision: Precision, choices: Any, folder: Path
+    precision: Precision, is_large: bool, choices: Any, folder: Path
 ) -> None:
-    net = Branching(lambda those: choices.draw(st.sampled_from(those))).model()
+    sizes = (0.5, 0.5, 1e5) if is_large else (0.5,)
+    net = Branching(lambda those: choices.draw(st.sampled_from(those)), sizes).model()
     assume(runs(net))
     names = [each.name for each in Clean().apply(copy.deepcopy(net)).graph.node if each.name]
     kept = choices.draw(st.sampled_from(["", *names]))
     keep = [KeepRule(pattern=kept)] if kept else []
     # A model may have casts of its own to 16 bits of the other kind.
     with raising_only("is not converted to bf16" if precision is Precision.BF16 else None):
-        check_is_sound(converted(net, precision, folder, keep=keep), net)
+        try:
+            found = converted(net, precision, folder, keep=keep)
+        except AccuracyTooLow:
+            if not is_large:
+                raise
+            return
+        check_is_sound(found, net, is_large=is_large)
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_FP16, Precision.FP8])
