@@ -120,7 +120,7 @@ class SharesKept:
         # Who takes no seats waits for none, and takes none from others.
         new_grants = [taking(grant, grant.group, shared) for grant in new_grants]
         new_grants = [grant for grant in new_grants if grant.seats]
-        holding = each_once(holding)
+        all_holding, holding = holding, each_once(holding)
         for grant in holding:
             self._add(held, grant)
         # What is new in this step came in an order that the history does not say.
@@ -157,7 +157,8 @@ class SharesKept:
         if rules.limits_seats and not self.policy.projects:
             is_unclear = is_unclear or new.total() > 1
         overtaken = Counter(step.before.guard.overtaken)
-        kept = KeptNow(step.after.spec, holding)
+        # Some of those who share a seat may be among those whom a window is for.
+        kept = KeptNow(step.after.spec, all_holding)
         for grant in new_grants:
             asked = waiting[grant.grant_id]
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from tests.policies.counted_once import each_once
 from tests.policies.rules_kept import is_among
 
 from seatkeeper.core.pool_rules import PoolRules, Who
@@ -34,13 +35,13 @@ def drawn_reservations(
 class KeptNow:
     """What is kept by the windows that are open by a specification, as grants are made."""
 
-    def __init__(self, spec: PoolSpec | None, held: Iterable[Asked]) -> None:
+    def __init__(self, spec: PoolSpec | None, held: Iterable[Grant]) -> None:
         self._rules = spec.policy.rules if spec is not None else PoolRules()
         self._left: list[tuple[Reservation, int]] = []
         there = list(held)
         for each in spec.policy.reservations if spec is not None else ():
             if spec is not None and each.name in spec.windows.open:
-                used = sum(one.seats for one in there if self.is_for(each, one))
+                used = sum(g.seats for g in each_once(g for g in there if self.is_for(each, g)))
                 self._left.append((each, max(0, each.seats - used)))
 
     def is_for(self, reservation: Reservation, one: Asked) -> bool:
