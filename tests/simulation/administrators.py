@@ -132,14 +132,20 @@ class Taken:
 def taken_by_force(changes: Iterable[Change], changed_at: Mapping[int, float]) -> list[Taken]:
     """Return the grants whose fences decisions say they ended by force, without notice."""
     granted: dict[tuple[str, int], str] = {}
+    there: set[tuple[str, str]] = set()
     found: list[Taken] = []
     for revision, together in groupby(changes, key=lambda change: change.revision):
         taken: list[Taken] = []
         called_back: set[str] = set()
+        # One whose session had ended by then, which the decision did not know, was taken from none.
+        before = there.copy()
         for pool, kind, name, change in located(together, KEYS.prefix):
             if change.entry is None:
+                if kind == "grants":
+                    there.discard((pool, name))
                 continue
             if kind == "grants":
+                there.add((pool, name))
                 granted[pool, read_grant(name, change.entry.value).fence] = name
             elif kind == "marks":
                 called_back |= read_called_back(change.entry.value)
@@ -150,6 +156,7 @@ def taken_by_force(changes: Iterable[Change], changed_at: Mapping[int, float]) -
                 taken += [
                     Taken(pool, granted[pool, f], f, at, by_holder=f in moved)
                     for f in facts.reclaimed
+                    if (pool, granted[pool, f]) in before
                 ]
         found += [each for each in taken if each.grant_id not in called_back]
     return found

@@ -15,7 +15,7 @@ from tests.simulation.cluster import KEYS
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.hold import HoldRule
 from seatkeeper.oracle.holds import read_said
-from seatkeeper.oracle.stored import located
+from seatkeeper.oracle.stored import located, read_grant
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -84,6 +84,8 @@ def check_holds(
 ) -> Iterator[str]:
     """Yield what is said of grants in the history, and no administrator said (I15)."""
     acts = list(acts)
+    changes = list(changes)
+    before = _taken_over(changes)
     for pool, kind, _, change in located(changes, KEYS.prefix):
         if kind != "guard" or change.entry is None:
             continue
@@ -97,7 +99,22 @@ def check_holds(
                 yield f"I15 {grant_id} of {pool} is revoked, and no administrator asked for it"
         for grant_id, millis in said.extended_millis.items():
             if not any(
-                (act.pool, act.grant_id, act.extended_millis) == (pool, grant_id, millis)
+                (act.pool, act.extended_millis) == (pool, millis)
+                and act.grant_id in before.get((pool, grant_id), {grant_id})
                 for act in acts
             ):
                 yield f"I15 {grant_id} of {pool} is extended by {millis} ms, for no administrator"
+
+
+def _taken_over(changes: Iterable[Change]) -> dict[tuple[str, str], set[str]]:
+    """Return of each grant that goes on from another its id and those before it: what is said stays."""
+    ids: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, str], set[str]] = {}
+    for pool, kind, name, change in located(changes, KEYS.prefix):
+        if kind != "grants" or change.entry is None:
+            continue
+        grant = read_grant(name, change.entry.value)
+        ids[pool, grant.fence] = name
+        if (old := ids.get((pool, grant.continues))) is not None:
+            found[pool, name] = {name, *found.get((pool, old), {old})}
+    return found

@@ -24,10 +24,11 @@ if its holder said how the work ended; otherwise the next of them is served, at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from seatkeeper.server.domain import Grant, Instant, Ticket
+from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.policy.order import Order
 from seatkeeper.server.policy.reclaiming import CallBack
 from seatkeeper.server.policy.rules import Reason, Rule
@@ -66,7 +67,7 @@ def ahead_by_acceptance(
         yield each, by_acceptance(each, ticket)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Plan:
     """What a policy wants for a pool, until the pool changes or ``next_wake`` comes."""
 

@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import merge
 from itertools import chain
 from sys import maxsize
@@ -32,11 +32,12 @@ from seatkeeper.server.domain import (
     Window,
 )
 from seatkeeper.server.domain.counted_once import NO_GROUP, Group, SeatSum, group_of
+from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.state import QueueKey, queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PoolSnapshot:
     """A pool at one moment of a decision. Read only; costs nothing to make."""
 
@@ -202,7 +203,7 @@ class PoolSnapshot:
         state = self.state
         if state.work_waiting or state.work_held or state.gangs:
             return True
-        return any(asked.work_key or asked.gang for asked in (e.attribution for e in self.new))
+        return any(each.attribution.work_key or each.attribution.gang for each in self.new)
 
     def stands_apart(self, ticket: Ticket) -> bool:
         """Return whether a ticket is of a gang, or a grant holds seats for its work."""

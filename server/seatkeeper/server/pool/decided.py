@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 from seatkeeper.server.decide import Decision
 from seatkeeper.server.domain import Administrative, Denied, Grant, PoolState, Ticket
+from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     TAKEN_OVER,
@@ -20,7 +20,7 @@ from seatkeeper.server.events.usage import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Ended:
     """What a decision ends, as it was before: the decision has the ids alone."""
 
