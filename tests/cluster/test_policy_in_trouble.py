@@ -334,7 +334,7 @@ class WindowOpening(Work):
     async def begin(self) -> None:
         client = await self.entered("cv")
         opens = (self.site.clock.now() // MINUTE_MILLIS + 1) % 1440
-        daily = Schedule("FREQ=DAILY", opens=opens, closes=(opens + 60) % 1440)
+        daily = Schedule("FREQ=DAILY", opens=opens, closes=opens + 60)
         nights = Reservation("nights", 1, Who(projects=("ci",)), daily)
         kept = [encode_reservation(nights)]
         await client.pools.create(POOL, seats=1, reservations=kept)
