@@ -33,13 +33,14 @@ def test_what_has_no_counterpart_ends_with_3_and_the_pools_are_written(write: Wr
     file = str(
         write(
             "a.lic",
-            "LICENSE v mesher 1.0 permanent 4 share=u sig=01\nEXCLUDEALL_ROAM user ada\n",
+            "LICENSE v mesher 1.0 permanent 4 share=u sig=01\n"
+            "LICENSE v metered 1.0 permanent meter(100) sig=02\n",
         )
     )
     done = in_process("import", "rlm", file).check(Exit.DIFFERS)
     assert [*read_pools(done.out.encode()).pools] == ["mesher"]
     assert f"{file}:1: partly translated: " in done.err
-    assert f"{file}:2: no counterpart: EXCLUDEALL_ROAM user ada: " in done.err
+    assert f"{file}:2: no counterpart: LICENSE v metered 1.0 " in done.err
 
 
 def test_a_file_is_made_and_replaced_only_when_asked(write: Write, tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ class Asked:
         "seatkeeper run -- env",
         "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
         "seatkeeper run --pool a100 --or l4:30 -- env",
-        "seatkeeper run --pool compiler --with quantiser:2 -- make engines",
-        "seatkeeper run --take-over 01983c5e-8d5e-7c3a-9f5e-0a1b2c3d4e5f -- ./resume.sh",
+        "seatkeeper run --pool compiler --with quantiser:2 -- env",
+        "seatkeeper run --take-over GRANT -- ./resume.sh",
         "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
     ),
 )
