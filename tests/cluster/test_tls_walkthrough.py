@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -126,7 +127,10 @@ def test_the_walk_through_works_and_only_its_administrator_administers(walk: Wal
     assert ordinary.returncode != 0
     assert "dns:ci-runner" in ordinary.stderr
     assert "`administrators`" in ordinary.stderr
+    deadline = time.monotonic() + 30
     drained = walk.more("seatkeeper node drain node-2", "agent")
+    while "no node 'node-2'" in drained.stderr and time.monotonic() < deadline:
+        drained = walk.more("seatkeeper node drain node-2", "agent")  # it has not joined yet
     assert drained.returncode != 0
     assert "DrainNode needs a name" in drained.stderr
 

@@ -134,7 +134,10 @@ async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(
 
 async def test_a_member_that_is_not_configured_is_named(cluster: EtcdCluster) -> None:
     store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints[:2], call_timeout=CALL_TIMEOUT))
-    health = await store.health()
+    # A member that has just started has not said yet under which address it serves.
+    async with asyncio.timeout(30):
+        while len((health := await store.health()).members) > len(cluster.endpoints):  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
     await store.close()
 
     assert [member.is_configured for member in health.members] == [True, True, False]
