@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ class UserRecord(Record):
         return over
 
 
-class User:
+class User(ABC):
     """Works until it is stopped, then closes."""
 
     def __init__(
@@ -206,9 +207,9 @@ class User:
         )
         self._set_up()
 
+    @abstractmethod
     def _set_up(self) -> None:
         """Make what this kind of user works with."""
-        raise NotImplementedError
 
     def begin(self, stop_at: float) -> None:
         """Work until ``stop_at``, which may be changed while it works; then close."""
@@ -226,11 +227,13 @@ class User:
         self.is_done = True
         here.note(f"{self.name}: done")
 
+    @abstractmethod
     async def _cycle(self) -> None:
-        raise NotImplementedError
+        """Ask once, and do what comes of it."""
 
+    @abstractmethod
     async def _end(self) -> None:
-        raise NotImplementedError
+        """Leave nothing behind."""
 
     def _note_asking(self) -> float:
         self.user_record.operations += 1

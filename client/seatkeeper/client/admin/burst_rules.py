@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from seatkeeper.client.admin.rule_values import values_in
 from seatkeeper.core.burst_rule import BurstRule
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.instants import parse_length, parse_price
@@ -12,7 +13,6 @@ from seatkeeper.core.lots import PoolLots, Price
 from seatkeeper.core.rule_text import parse_budget
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-NO_BURST_RULE = "none"
 EXAMPLE = "seats=4,length=2h,p95_wait=10m,for=15m,hours_per_month=40"
 _LENGTHS = {"length": "length", "p95_wait": "p95_wait", "for": "within"}
 _WHOLE = ("seats", "hours_per_month")
@@ -25,17 +25,8 @@ def parse_burst_rule(text: str) -> pb.BurstRule:
     Besides, ``price=0.80 EUR/seat-hour`` and ``budget=500 EUR`` of a month. ``none``: an empty message.
     Raises `InvalidArgument` for what cannot be read; whether values make sense is for a node to say.
     """
-    if text.strip() == NO_BURST_RULE:
+    if not (given := values_in("burst rule", text, _KEYS, EXAMPLE)):
         return pb.BurstRule()
-    given: dict[str, str] = {}
-    for part in text.split(","):
-        key, equals, value = (each.strip() for each in part.partition("="))
-        if not equals or key not in _KEYS or key in given:
-            raise InvalidArgument(
-                f"burst rule: {part[:100]!r} is not one of {', '.join(_KEYS)}, each once, as in "
-                f"{EXAMPLE}, or {NO_BURST_RULE}"
-            )
-        given[key] = value
     for key in (*_WHOLE, *_LENGTHS):
         if key not in given:
             raise InvalidArgument(

@@ -39,6 +39,7 @@ DRAINED = "the pool is drained, and grants nothing: the seats stay where they ar
 NO_ROOM = (
     "more seats are held than the pool has by now; nothing is granted until some are released"
 )
+TAKEN_OVER = "its holder has taken the seats over in another of its sessions, under a new fence"
 SHARED = (
     "other grants count once with it where it is, and would not there: the seats stay with them; ask "
     "for others"
@@ -159,23 +160,17 @@ def _host_full(
     most, host = spec.policy.rules.per_host.seats, command.host.lower()
     if most is None or not host or host == taken.host.lower():
         return None
-    there, group = (
-        draft.pool.by_rules.of_hosts,
-        group_in(draft.pool, _as_ticket(draft, command, taken)),
-    )
-    held = there.of(host)
-    if held + there.takes(taken.seats, group, host) <= most:
+    group = group_in(draft.pool, _as_ticket(draft, command, taken))
+    of_hosts = draft.pool.by_rules.of_hosts
+    held = of_hosts.of(host)
+    if held + of_hosts.takes(taken.seats, group, host) <= most:
         return None
     text = f"host {host} holds {held} seats, and each may hold {most}"
     return Refusal.NO_SEAT_FREE, f"{Reason(Rule.PER_HOST, text)}; release some there first"
 
 
 def _end(draft: Draft, taken: Grant) -> None:
-    where = "another of its sessions"
-    lost = Forced(
-        taken.grant_id, f"its holder has taken the seats over in {where}, under a new fence"
-    )
-    draft.take_back(taken, lost)
+    draft.take_back(taken, Forced(taken.grant_id, TAKEN_OVER))
     draft.decision.taken_over_fences.append(taken.fence)
 
 
@@ -202,8 +197,8 @@ def _grant(draft: Draft, command: TakeOver, taken: Grant) -> None:
         grant_id=command.grant_id,
         session_id=command.session_id,
         lease_id=command.lease_id,
-        attribution=replace(taken.attribution, host=command.host),
-        seats=taken.seats,
+        attribution=ticket.attribution,
+        seats=ticket.seats,
         fence=draft.fence,
         asked_at=draft.now,
         granted_at=draft.now,
