@@ -13,10 +13,13 @@ from seatkeeper.client import (
     InvalidArgument,
     NotTakenOver,
     SeatLost,
+    ServiceTooOld,
 )
 from seatkeeper.client.admin.stays import parse_stay
 from seatkeeper.core.ids import new_id
+from seatkeeper.server.wire.validate import check_acquire
 from seatkeeper.testing import InMemoryService
+from seatkeeper.v1 import seat_pb2
 
 
 @pytest.mark.parametrize("keeper", ["process", "helper"])
@@ -84,3 +87,23 @@ def test_it_survives_a_lost_stream_and_is_taken_again_as_it_is_kept() -> None:
         back = here.take_again(grant)
         assert back.fence == grant.fence + 1
         assert service.held("a") == 1
+
+
+def test_a_node_that_does_not_know_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_before(request: seat_pb2.Acquire) -> None:
+        """Check a request without what it says that is new."""
+        known = seat_pb2.Acquire()
+        known.CopyFrom(request)
+        known.ClearField("take_over")
+        check_acquire(known)
+
+    with (
+        InMemoryService({"a": 1}) as service,
+        service.client(holder="anna") as there,
+        service.client(holder="anna") as here,
+    ):
+        grant = there.acquire("a")
+        monkeypatch.setattr("seatkeeper.server.pool.asked.check_acquire", as_before)
+        with pytest.raises(ServiceTooOld, match="nothing has changed"):
+            here.take_over("a", grant.grant_id)
+        grant.raise_if_lost()
