@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -17,15 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from tests.unit.kit import POOL, FakeClock, a_grant, uuid7
+from tests.unit.kit import NOW, POOL, FakeClock, a_grant, uuid7
 
+from seatkeeper.core.tokens import TokenClaims, verify_token
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.node import Node
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
-from seatkeeper.server.tokens.signer import TokenSigner
+from seatkeeper.server.tokens.signer import TokenSigner, jwks
 from seatkeeper.v1 import (
     borrow_service_pb2_grpc,
     cluster_service_pb2_grpc,
@@ -131,6 +131,13 @@ class Services:
         self.clock.advance(duration)
         self.store.expire_due()
 
+    def verify(
+        self, token: str, pool: str | None = None, keys: str | None = None
+    ) -> TokenClaims:
+        """Return what a token proves by the clock of the services, with these keys or the node's."""
+        now = datetime.fromtimestamp(self.clock.now() / 1000, UTC)
+        return verify_token(token, keys or jwks([self.signer.jwk_json]), pool=pool, now=now)
+
     def token(
         self,
         number: int,
@@ -153,9 +160,12 @@ class Services:
 
 @asynccontextmanager
 async def running_services(
-    folder: Path, tally: Tally | None = None, **settings: int
+    folder: Path, tally: Tally | None = None, *, now: Instant = NOW, **settings: int
 ) -> AsyncIterator[Services]:
-    """Run a node over a store in memory, with these settings of its own."""
+    """Run a node over a store in memory, with these settings of its own.
+
+    Its clock stands at ``now``: what a test finds does not depend on the day it is run.
+    """
     key = Ed25519PrivateKey.generate()
     key_file = folder / "token.pem"
     key_file.write_bytes(
@@ -165,7 +175,7 @@ async def running_services(
             serialization.NoEncryption(),
         )
     )
-    clock = FakeClock(unix_millis=time.time_ns() // 1_000_000)
+    clock = FakeClock(now)
     store = MemoryStore(now=clock.monotonic)
     config = NodeConfig(
         node_id="node-1",

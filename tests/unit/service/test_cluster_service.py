@@ -13,7 +13,6 @@ from tests.unit.kit import SharedStore
 from tests.unit.services import DEADLINE, STORE_KEYS, Services, running_services
 
 from seatkeeper.core.serving.listening import ListenError
-from seatkeeper.core.tokens import verify_token
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.service import SERVICES
@@ -81,7 +80,7 @@ async def test_the_published_keys_verify_a_token(services: Services) -> None:
     await services.pool(1)
     granted = await services.acquire(await services.session(), 1)
     keys = (await services.cluster.GetJwks(pb.GetJwksRequest(), timeout=DEADLINE)).jwks_json
-    assert verify_token(granted.token, keys).fence == granted.fence
+    assert services.verify(granted.token, keys=keys).fence == granted.fence
 
 
 async def test_a_node_is_healthy_while_it_serves(services: Services) -> None:

@@ -26,8 +26,6 @@ from tests.unit.services import (
     running_services,
 )
 
-from seatkeeper.core.tokens import verify_token
-from seatkeeper.server.tokens.signer import jwks
 from seatkeeper.server.wire.validate import check_acquire
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -167,7 +165,7 @@ async def test_a_granted_seat_comes_with_a_token_that_proves_it(services: Servic
 
     assert (granted.grant_id, granted.pool, granted.seats) == (uuid7(1), POOL, 2)
     assert granted.fence == 1
-    claims = verify_token(granted.token, jwks([services.signer.jwk_json]), pool=POOL)
+    claims = services.verify(granted.token, POOL)
     assert (claims.grant_id, claims.fence, claims.seats) == (uuid7(1), 1, 2)
     assert (claims.holder, claims.project) == ("anna@host", "nlp")
     lease_ends = datetime.fromtimestamp((services.clock.now() + 10_000) / 1000, UTC)
@@ -476,8 +474,7 @@ async def test_a_renewed_session_lives_for_another_ttl_and_its_tokens_too(
     assert renewed.ttl.ToTimedelta() == TTL
     [refresh] = renewed.tokens
     assert refresh.grant == ref_of(1)
-    keys = jwks([services.signer.jwk_json])
-    old, new = verify_token(granted.token, keys), verify_token(refresh.token, keys)
+    old, new = services.verify(granted.token), services.verify(refresh.token)
     assert new.fence == old.fence
     assert timedelta(seconds=5) <= new.expires_at - old.expires_at <= timedelta(seconds=7)
     assert (await services.look()).held == 1

@@ -27,12 +27,12 @@ from tests.unit.services import (
 )
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, Overloaded
-from seatkeeper.core.tokens import verify_token
 from seatkeeper.server.domain import Grant
 from seatkeeper.server.pool.delivery import Delivery
 from seatkeeper.server.service import session_stream
 from seatkeeper.server.store import LeaseNotFound
-from seatkeeper.server.tokens.signer import TokenSigner, jwks
+from seatkeeper.server.system_clock import SystemClock
+from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -76,7 +76,7 @@ async def test_a_stream_opens_a_session_takes_a_seat_and_gives_it_back(
     assert (opened.session_id, opened.node_id) == (who.session_id, "node-1")
     assert opened.ttl.ToTimedelta() == TTL
     assert (granted.grant_id, granted.pool, granted.fence) == (uuid7(1), POOL, 1)
-    assert verify_token(granted.token, jwks([services.signer.jwk_json]), pool=POOL).fence == 1
+    assert services.verify(granted.token, POOL).fence == 1
     assert released.grant_id == uuid7(1)
     assert (await services.look()).held == 0
 
@@ -166,7 +166,7 @@ async def test_what_was_signed_ahead_and_came_to_nothing_is_not_handed_out(
     await stream.acquire(1)
     granted = (await stream.event("granted")).granted
 
-    claims = verify_token(granted.token, jwks([services.signer.jwk_json]))
+    claims = services.verify(granted.token)
     assert (claims.pool, claims.seats, claims.fence) == (POOL, 1, 1)
     assert (granted.pool, granted.seats) == (POOL, 1)
 
@@ -572,7 +572,7 @@ async def test_one_holder_may_open_so_many_streams_and_resume_any(tmp_path: Path
 async def test_a_library_user_with_a_stream_too_many_gets_an_error(tmp_path: Path) -> None:
     config = ClientConfig(connect_timeout=timedelta(seconds=1))
     async with (
-        running_services(tmp_path, holder_streams_max=1) as services,
+        running_services(tmp_path, now=SystemClock().now(), holder_streams_max=1) as services,
         AsyncSeatClient(services.node.address, holder="anna", config=config) as first,
         AsyncSeatClient(services.node.address, holder="anna", config=config) as second,
     ):

@@ -10,9 +10,6 @@ from tests.unit.kit import POOL, a_grant
 from tests.unit.service.test_seat_service import renew
 from tests.unit.services import Services, Stream, Who, ref_of, running_services
 
-from seatkeeper.core.tokens import verify_token
-from seatkeeper.server.tokens.signer import jwks
-
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[Services]:
@@ -34,7 +31,7 @@ async def test_a_call_that_needs_none_gets_none_and_can_ask_for_one(
 
     assert granted.token == ""
     (refresh,) = renewed.tokens
-    claims = verify_token(refresh.token, jwks([services.signer.jwk_json]), pool=POOL)
+    claims = services.verify(refresh.token, POOL)
     assert (claims.grant_id, claims.fence) == (granted.grant_id, granted.fence)
     assert (claims.holder, claims.project) == (granted.holder, granted.project)
 
@@ -52,7 +49,7 @@ async def test_on_a_stream_each_request_says_for_itself(services: Services) -> N
 
     assert (first.token, bool(second.token), bool(again.token)) == ("", True, True)
     assert (first.holder, first.project) == (again.holder, again.project)
-    assert verify_token(again.token, jwks([services.signer.jwk_json]), pool=POOL).fence == 1
+    assert services.verify(again.token, POOL).fence == 1
 
 
 async def test_a_token_is_signed_from_the_store_and_never_from_the_view_alone(
