@@ -148,7 +148,7 @@ def guarantee_wait_holds(seed: int) -> float:
         pool.decide([pool.next_release(), pool.asks("others")])
     came = pool.now
     pool.decide([pool.asks("promised") for _ in range(5)])
-    while pool.state.projects.held["promised"] < 5:
+    while pool.state.projects.held.get("promised", 0) < 5:
         release = pool.next_release()
         if pool.state.grants[release.grant_id].project == "promised":
             pool._ends.append((pool.now + 1000, release.grant_id))  # it keeps what it has
@@ -166,7 +166,7 @@ def limit_exceeded(seed: int, decisions: int) -> int:
     found = 0
     for _ in range(decisions):
         pool.decide([pool.next_release(), pool.asks("limited")])
-        found += pool.state.projects.held["limited"] > 7
+        found += pool.state.projects.held.get("limited", 0) > 7
     return found
 
 

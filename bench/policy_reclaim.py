@@ -72,7 +72,7 @@ def reclaimed(seed: int, decisions: int) -> Reclaimed:
         taken += len(decision.reclaimed_fences)
         fences = {grant.fence: grant.project for grant in held_before.values()}
         for project in {fences[fence] for fence in decision.reclaimed_fences}:
-            under += pool.state.projects.held[project] < SEATS // 2
+            under += pool.state.projects.held.get(project, 0) < SEATS // 2
         for grant_id, reclaim in pool.state.guard.reclaims.running.items():
             late += _end(reclaim) < at
             if reclaim.number not in known:
@@ -109,7 +109,7 @@ def guarantee_wait_seconds(seed: int) -> float:
     pool.decide([])  # what was new is stored by now
     while (running := pool.state.guard.reclaims.running) and len(running) < 5:
         pool.decide([])
-    while pool.state.projects.held["promised"] < 5 and running:
+    while pool.state.projects.held.get("promised", 0) < 5 and running:
         pool.now = min(map(_end, running.values()))
         over = {each.number for each in running.values() if _end(each) <= pool.now}
         pool.decide([], over)

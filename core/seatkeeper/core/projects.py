@@ -166,7 +166,12 @@ class PoolPolicy:
 
     def path(self, project: str) -> tuple[str, ...]:
         """Return a project and those that it is a part of, the smallest first."""
-        return tuple(self._up(project))
+        found = self._paths.get(project)
+        return found if found is not None else tuple(self._up(project))
+
+    @cached_property
+    def _paths(self) -> Mapping[str, tuple[str, ...]]:
+        return {project: tuple(self._up(project)) for project in self.shares}
 
     def _up(self, project: str) -> Iterator[str]:
         for _ in range(DEPTH_MAX + 1):  # a bound also for what was not validated

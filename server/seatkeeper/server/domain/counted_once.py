@@ -58,8 +58,8 @@ class SeatSum:
     __slots__ = ("_before", "_sizes", "held")
 
     def __init__(self, before: SeatSum | None = None) -> None:
-        self.held: Counter[str] = Counter()
-        """In a branch: how many more than before it, or fewer."""
+        self.held: dict[str, int] = {}
+        """By name, where there are any. In a branch: how many more than before it, or fewer."""
         self._sizes: dict[tuple[str, Group], Counter[int]] = {}
         """How many members have so many seats."""
         self._before = before
@@ -70,7 +70,8 @@ class SeatSum:
 
     def of(self, name: str = "") -> int:
         """Return how many seats are in use under a name."""
-        return self.held[name] + (self._before.of(name) if self._before is not None else 0)
+        held = self.held.get(name, 0)
+        return held if self._before is None else held + self._before.of(name)
 
     def takes(self, seats: int, group: Group, name: str = "") -> int:
         """Return how many more seats are in use with one more of these."""
@@ -83,7 +84,7 @@ class SeatSum:
             more = max(0, seats - max(sizes, default=0))
             sizes[seats] += 1
             seats = more
-        self.held[name] += seats
+        self._count(name, seats)
 
     def remove(self, seats: int, group: Group, name: str = "") -> None:
         """Count a grant no longer."""
@@ -96,10 +97,13 @@ class SeatSum:
             if not sizes and self._before is None:
                 del self._sizes[key]
             seats = max(0, seats - max(sizes, default=0))
-        if after := self.held[name] - seats:
+        self._count(name, -seats)
+
+    def _count(self, name: str, more: int) -> None:
+        if after := self.held.get(name, 0) + more:
             self.held[name] = after
         else:
-            del self.held[name]
+            self.held.pop(name, None)
 
     def _largest(self, key: tuple[str, Group]) -> int:
         if (sizes := self._sizes.get(key)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from seatkeeper.server.domain.counted_once import SeatSum
@@ -29,7 +29,7 @@ class ProjectIndex:
             self.add_ticket(key, ticket)
 
     @property
-    def held(self) -> Counter[str]:
+    def held(self) -> Mapping[str, int]:
         """The seats of each project that holds any."""
         return self.sum.held
 

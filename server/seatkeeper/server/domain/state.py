@@ -266,7 +266,7 @@ class PoolState:
     @property
     def held(self) -> int:
         """Seats that are in use. Those that several grants share count once."""
-        return self.sum.held[""]
+        return self.sum.of()
 
     @property
     def free(self) -> int:
@@ -324,7 +324,7 @@ class PoolState:
         without = self.sum.branch()
         for each in self.kept.values():
             without.remove(each.seats, each.group)
-        return -without.held[""]
+        return -without.held.get("", 0)
 
     def _holding(self) -> Iterable[Grant]:
         return chain(self.grants.values(), self.kept.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from seatkeeper.core.pool_rules import finder
@@ -41,7 +41,7 @@ class WindowIndex:
             self.add_ticket(ticket)
 
     @property
-    def held(self) -> Counter[str]:
+    def held(self) -> Mapping[str, int]:
         """The seats that those hold whom each reservation is for."""
         return self.sum.held
 

@@ -62,12 +62,14 @@ class Backfill:
 
         But for those that are ``unharmed``, as it takes seats that they would not get.
         """
-        return all(
+        return not self._room or all(
             ticket.seats <= room for each, room in self._room.items() if each not in unharmed
         )
 
     def go(self, ticket: Ticket, unharmed: Container[str] = ()) -> None:
         """Serve a ticket before all that are looked past, and are not unharmed."""
+        if not self._room:
+            return
         passed = tuple(each for each in self._room if each not in unharmed)
         if passed:
             self.passed[ticket.grant_id] = passed

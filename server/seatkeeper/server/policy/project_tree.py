@@ -253,7 +253,10 @@ def tree_of(
     others: dict[str, Part] = {
         name: leaf(policy.share(name), 0) for name in queues if name not in policy.shares
     }
-    return Branch(Has(ProjectShare(project="")), {**listed, **others}, at_once)
+    return Branch(_ROOT, {**listed, **others}, at_once)
+
+
+_ROOT = Has(ProjectShare(project=""))
 
 
 def way_to(policy: PoolPolicy, project: str) -> list[str]:
@@ -270,6 +273,8 @@ Number = TypeVar("Number", int, float)
 def with_parts(policy: PoolPolicy, own: Mapping[str, Number]) -> dict[str, Number]:
     """Return what each project has with its parts."""
     found: dict[str, Number] = {}
+    if not any(policy.parts):
+        return dict(own)
     for project, count in own.items():
         for each in policy.path(project):
             found[each] = found.get(each, 0) + count

@@ -41,7 +41,8 @@ class Shares:
         quotas = Quotas(self.policy, pool)
         backfill = Backfill(self.policy.overtaking, pool, now)
         room, kept = room_in(pool), kept_in(pool, now)
-        serve = list(_served(pool, quotas, backfill, room, kept)) if pool.free else []
+        asked = pool.free and (pool.new or pool.state.tickets)
+        serve = list(_served(pool, quotas, backfill, room, kept)) if asked else []
         served = {ticket.grant_id for ticket in serve}
 
         def left_by_rules(ticket: Ticket) -> Reason | None:

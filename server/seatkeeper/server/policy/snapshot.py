@@ -7,7 +7,6 @@ value here, so a policy cannot distinguish them, and a node wakes for what it th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import (
     Callable,
     Collection,
@@ -162,8 +161,10 @@ class PoolSnapshot:
         Of those that want the same work there may be one in each project: a policy serves the first
         whose turn it is. Costs a look at each project that waits.
         """
-        new = _by_project(sorted(self.new, key=queue_key))
         stored = self.state.projects.queues
+        if not stored and not self.new:
+            return {}
+        new = _by_project(sorted(self.new, key=queue_key))
         return {
             name: self._of_project(stored.get(name, ()), new.get(name, ()))
             for name in stored.keys() | new.keys()
@@ -177,14 +178,17 @@ class PoolSnapshot:
         able = (each for each in found if self.lives(each) and not self.stands_apart(each))
         return map(self.charged, able) if self.counts_once else able
 
-    def held_by_project(self) -> Counter[str]:
+    def held_by_project(self) -> Mapping[str, int]:
         """Return how many seats each project holds; of those alone that hold any."""
         stored = self.state.projects.sum
-        held, without = stored.held.copy(), stored.branch()
+        if not self.ended:
+            return stored.held
+        held, without = dict(stored.held), stored.branch()
         for grant_id in self.ended:
             if (grant := self.state.holding(grant_id)) is not None:
                 without.remove(grant.seats, grant.group, grant.project)
-        held.update(without.held)
+        for name, fewer in without.held.items():
+            held[name] = held.get(name, 0) + fewer
         return held
 
     def apart(self) -> Iterator[Ticket]:

@@ -176,7 +176,7 @@ def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolSta
     queued: Counter[str] = Counter()
     for project in index.held.keys() | index.queues.keys():
         for each in policy.path(project):
-            held[each] += index.held[project]
+            held[each] += index.held.get(project, 0)
             queued[each] += len(index.queues.get(project, ()))
     usage = state.guard.usage if policy.usage_half_life is not None else NO_USAGE
     if usage.at:

@@ -176,7 +176,7 @@ class Tally:
             self._by_lot[name] += held * millis
         if (index := state.by_windows) is not None:
             kept = sum(
-                max(0, each.seats - index.held[name])
+                max(0, each.seats - index.held.get(name, 0))
                 for name, each in index.reservations.items()
             )
             self._kept += min(kept, self._free(state)) * millis
