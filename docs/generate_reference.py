@@ -66,7 +66,6 @@ from seatkeeper.client.pools_file.definition import (
     Numbers,
     Patterns,
     Said,
-    Seconds,
     Span,
     Table,
     Whole,
@@ -360,7 +359,7 @@ pools:
   tensorrt:
     seats: 20
     description: "engine builds"
-    usage_half_life: 3600
+    usage_half_life: 1h
     projects:
       research: {guaranteed: 10}
       vision: {guaranteed: 4, limit: 8, weight: 2, parent: research}
@@ -435,8 +434,6 @@ def _takes(field: Field) -> str:
             return f"`{least}`"
         case Whole(least, most):
             return f"whole number from {least} to {most}"
-        case Seconds(least, most):
-            return f"seconds from {least:g} to {most:.0f}, with at most 6 digits after a point"
         case Length(least, most):
             return f"a length, `8h`, `1d12h`, or seconds; from {least:g} s to {most:.0f} s"
         case Words(most):

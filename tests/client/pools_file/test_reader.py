@@ -157,8 +157,8 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
         ["5:22: pools.p.usage_half_life: there are no `projects`"],
     ),
     "a half-life of no number": (
-        SHARED + "      a: {}\n    usage_half_life: 1h\n",
-        ["7:22: pools.p.usage_half_life: '1h' is not a number of seconds"],
+        SHARED + "      a: {}\n    usage_half_life: an hour\n",
+        ["7:22: pools.p.usage_half_life: 'an hour' is no length of time, as 45m, 2h or 1d12h"],
     ),
     "a half-life that is too short": (
         SHARED + "      a: {}\n    usage_half_life: 0.5\n",
@@ -166,7 +166,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "a half-life that is too exact": (
         SHARED + "      a: {}\n    usage_half_life: 1.0000001\n",
-        ["7:22: pools.p.usage_half_life: '1.0000001' is not a number of seconds"],
+        ["7:22: pools.p.usage_half_life: '1.0000001' is no length of time"],
     ),
     "projects as a list": (
         SHARED + "      - a\n",
@@ -368,7 +368,8 @@ def test_everything_that_can_be_said() -> None:
     description: |
       two lines are one
     usage_half_life: 3600.25
-    overtaking: {seats: 4, within: 60, hold_back: 300}
+    overtaking: {seats: 4, within: 60, hold_back: 5m}
+    reclaim: {notice: 2m, minimum_hold: 1h}
     hold: {longest: 1d12h, idle: 90.5, warning: 10m}
 """
     ).replace("|", ">-")
@@ -383,6 +384,8 @@ def test_everything_that_can_be_said() -> None:
     overtaking = spec.policy.overtaking
     assert (overtaking.seats, overtaking.within.ToSeconds()) == (4, 60)
     assert overtaking.hold_back.ToSeconds() == 300
+    reclaim = spec.policy.reclaim
+    assert (reclaim.notice.ToSeconds(), reclaim.minimum_hold.ToSeconds()) == (120, 3600)
     hold = spec.policy.hold
     assert (hold.longest.ToSeconds(), hold.warning.ToSeconds()) == (129_600, 600)
     assert hold.idle.ToTimedelta().total_seconds() == 90.5
@@ -398,7 +401,10 @@ def test_everything_that_can_be_said() -> None:
             "{seats: 1, within: 9, hold_back: 0}",
             "5:50: pools.p.overtaking.hold_back: 0 seconds",
         ),
-        ("{seats: 4, within: 1m}", "5:36: pools.p.overtaking.within: '1m' is not a number of"),
+        (
+            "{seats: 4, within: a minute}",
+            "5:36: pools.p.overtaking.within: 'a minute' is no length of",
+        ),
         (
             "{seats: 4, within: 9, for: 1}",
             "5:39: pools.p.overtaking: overtaking has no key 'for'",

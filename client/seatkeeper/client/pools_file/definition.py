@@ -48,14 +48,6 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """A length of time in seconds, with or without a fraction."""
-
-    least: float
-    most: float
-
-
-@dataclass(frozen=True)
 class Length:
     """A length of time: a number of seconds, or as ``8h``."""
 
@@ -147,7 +139,6 @@ class Field:
 
     takes: (
         Whole
-        | Seconds
         | Words
         | Length
         | Name
@@ -210,13 +201,13 @@ OVERTAKING = Table(
             required=True,
         ),
         "within": Field(
-            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
-            meaning="Seconds after which a request that waits is overtaken no more.",
+            takes=Length(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
+            meaning="How long a request waits before it is overtaken no more.",
             required=True,
         ),
         "hold_back": Field(
-            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
-            meaning="Seconds for which, at most, seats are kept free for a gang that has waited for "
+            takes=Length(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
+            meaning="How long, at most, seats are kept free for a gang that has waited for "
             "`within` in each of its pools that say this. Left out: others pass gangs.",
         ),
     },
@@ -225,13 +216,13 @@ RECLAIM = Table(
     "reclaim",
     {
         "notice": Field(
-            takes=Seconds(NOTICE_MIN.total_seconds(), NOTICE_MAX.total_seconds()),
-            meaning="Seconds that a holder has at least, from when it learns of it.",
+            takes=Length(NOTICE_MIN.total_seconds(), NOTICE_MAX.total_seconds()),
+            meaning="How long a holder has at least, from when it learns of it.",
             required=True,
         ),
         "minimum_hold": Field(
-            takes=Seconds(0, MINIMUM_HOLD_MAX.total_seconds()),
-            meaning="Seats that were held for fewer seconds are not called back.",
+            takes=Length(0, MINIMUM_HOLD_MAX.total_seconds()),
+            meaning="Seats that were held for less are not called back.",
             default=int(MINIMUM_HOLD_DEFAULT.total_seconds()),
         ),
         "hourly": Field(
@@ -523,8 +514,8 @@ POOL = Table(
             "`host`, is among them.",
         ),
         "usage_half_life": Field(
-            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
-            meaning="Seconds in which half of what a project has used is forgotten: who has used "
+            takes=Length(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
+            meaning="Time in which half of what a project has used is forgotten: who has used "
             "little for its weight comes first. Left out: only what is held counts. Needs "
             "`projects`.",
         ),

@@ -27,7 +27,6 @@ from seatkeeper.client.pools_file.definition import (
     Numbers,
     Patterns,
     Said,
-    Seconds,
     Span,
     Table,
     Whole,
@@ -371,8 +370,6 @@ class _Reader:
         match field.takes:
             case Whole() as whole:
                 read, reason = _whole(node, whole)
-            case Seconds() as seconds:
-                read, reason = _seconds(node, seconds)
             case Length(least, most):
                 read, reason = _length(node, least, most)
             case Words(most=most):
@@ -593,30 +590,20 @@ def _whole(node: Scalar, wanted: Whole) -> tuple[int | None, str]:
     return int(text), ""
 
 
-def _seconds(node: Scalar, wanted: Seconds) -> tuple[Duration | None, str]:
-    bounds = f"from {wanted.least:g} to {wanted.most:.0f}"
-    found = _SECONDS.fullmatch(node.text)
-    if found is None or not node.is_plain:
-        reason = (
-            f"{_quoted(node)} is not a number of seconds, with at most 6 digits after a point"
-        )
-        return None, f"{reason}, {bounds}"
-    duration = Duration(seconds=int(found[1]), nanos=int((found[2] or "").ljust(9, "0")))
-    if not wanted.least <= float(node.text) <= wanted.most:
-        return None, f"{node.text} seconds are not {bounds}"
-    return duration, ""
-
-
 def _length(node: Scalar, least: float, most: float) -> tuple[Duration | None, str]:
-    if node.is_plain and _SECONDS.fullmatch(node.text):
-        return _seconds(node, Seconds(least, most))
-    found, reason = _said(lambda: parse_length(node.text))
-    if found is None:
-        return None, reason
-    if not least <= found.total_seconds() <= most:
-        return None, f"{_quoted(node)} is not from {least:g} s to {most:.0f} s"
     duration = Duration()
-    duration.FromTimedelta(found)
+    if node.is_plain and (found := _SECONDS.fullmatch(node.text)) is not None:
+        duration = Duration(seconds=int(found[1]), nanos=int((found[2] or "").ljust(9, "0")))
+        if not least <= float(node.text) <= most:
+            return None, f"{node.text} seconds are not from {least:g} to {most:.0f}"
+        return duration, ""
+    length, reason = _said(lambda: parse_length(node.text))
+    if length is None:
+        seconds = "a number of seconds, with at most 6 digits after a point"
+        return None, f"{reason}, and not {seconds}, from {least:g} to {most:.0f}"
+    if not least <= length.total_seconds() <= most:
+        return None, f"{_quoted(node)} is not from {least:g} s to {most:.0f} s"
+    duration.FromTimedelta(length)
     return duration, ""
 
 
@@ -661,8 +648,6 @@ def _wanted(field: Field) -> str:
             return "a whole number"
         case Flag():
             return "true or false"
-        case Seconds():
-            return "a number of seconds"
         case Length():
             return "a length of time"
         case Day():

@@ -17,7 +17,6 @@ from seatkeeper.client.pools_file.definition import (
     Numbers,
     Patterns,
     Said,
-    Seconds,
     Span,
     Table,
     Whole,
@@ -64,8 +63,6 @@ def _field(field: Field) -> Json:
     match field.takes:
         case Whole(least, most):
             found |= {"type": "integer", "minimum": least, "maximum": most}
-        case Seconds(least, most):
-            found |= {"type": "number", "minimum": least, "maximum": most}
         case Length(least, most):
             number = {"type": "number", "minimum": least, "maximum": most}
             found |= {"anyOf": [number, {"type": "string", "pattern": LENGTH_PATTERN}]}
