@@ -1215,8 +1215,8 @@ DEFECTS = (
     Defect(
         "the seats of a group go with its largest member, whatever the others hold",
         f"{SERVER}/domain/counted_once.py",
-        "            seats = max(0, seats - max(sizes, default=0))\n        if after",
-        "        if after",
+        "            seats = max(0, seats - max(sizes, default=0))\n        self._count(name, -seats)",
+        "        self._count(name, -seats)",
     ),
     Defect(
         "a group takes the sum of its members",

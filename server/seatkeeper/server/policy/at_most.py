@@ -10,8 +10,7 @@ project.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from seatkeeper.server.domain import Grant, Ticket
@@ -136,7 +135,7 @@ class _Each:
     what: str
     most: int | None
     """None: all, and nothing is counted."""
-    held: Counter[str] = field(default_factory=Counter)
+    held: Mapping[str, int] = field(default_factory=dict)
     """As stored; not changed here."""
     now: SeatSum = field(default_factory=SeatSum)
     """With what the plan takes, and without what ends."""
