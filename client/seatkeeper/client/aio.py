@@ -7,7 +7,7 @@ import getpass
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.gangs import AsyncGang
 from seatkeeper.client.lingering import Lingering
 from seatkeeper.client.session.again import TakesAgain
+from seatkeeper.client.session.fetched_token import fetched_token
 from seatkeeper.client.session.grants import (
     AsyncGrant,
     AsyncSeat,
@@ -45,7 +46,7 @@ from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sendable
 from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
 from seatkeeper.core.clock import Clock, default_clock
-from seatkeeper.core.errors import InvalidArgument, ServiceUnavailable
+from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import printable
 from seatkeeper.core.typed import check_type
 from seatkeeper.v1 import build_pb2
@@ -346,16 +347,14 @@ class AsyncSeatClient(TakesAgain):
         )
         return AsyncGrant(self, held)
 
-    async def fetch_token(self, held: Held) -> str:
-        """Have a node sign a token for what is held. Raises `ServiceUnavailable`."""
+    async def fetch_token(self, held: Held, check: Callable[[], None]) -> str:
+        """Have a node sign a token for what is held: see `fetched_token`."""
         ref = pb.GrantRef(pool=held.pool, grant_id=held.grant_id)
-        renewed = await self.seats.renew(await self._session.credentials(), [ref])
-        for refresh in renewed.tokens:
-            if refresh.grant.grant_id == held.grant_id:
-                return refresh.token
-        raise ServiceUnavailable(
-            "no token: the node could not read the grant in time, or there is none; try again"
-        )
+
+        async def renewed() -> pb.Renewed:
+            return await self.seats.renew(await self._session.credentials(), [ref])
+
+        return await fetched_token(renewed, ref, self._config.call_timeout, check)
 
     def report_activity(self, held: Held) -> None:
         """Note that the program does something with what is held."""

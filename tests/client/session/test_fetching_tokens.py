@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -18,6 +18,7 @@ from seatkeeper.client import (
     verify_token,
 )
 from seatkeeper.testing.service import InMemoryService
+from seatkeeper.v1 import seat_service_pb2 as pb
 
 pytestmark = pytest.mark.parametrize("keeper", ["helper", "process"])
 
@@ -59,6 +60,29 @@ async def test_so_it_is_in_async_programs(
         token = await grant.fetch_token()
         claims = await client.cluster.verify_token(token, pool="tensorrt")
         assert claims.grant_id == grant.grant_id
+
+
+async def test_a_node_that_cannot_read_the_grant_is_asked_again(
+    service: InMemoryService, config: ClientConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while etcd elects a leader."""
+    async with (
+        AsyncSeatClient(service.address, config=config) as client,
+        client.seat("tensorrt") as grant,
+    ):
+        renew, asked = client.seats.renew, 0
+
+        async def without_at_first(
+            who: pb.SessionCredentials, grants: Sequence[pb.GrantRef]
+        ) -> pb.Renewed:
+            nonlocal asked
+            asked += 1
+            return pb.Renewed() if asked <= 2 else await renew(who, grants)
+
+        monkeypatch.setattr(client.seats, "renew", without_at_first)
+        token = await grant.fetch_token()
+        claims = verify_token(token, await client.cluster.jwks(), pool="tensorrt")
+        assert (claims.fence, asked) == (grant.fence, 3)
 
 
 def test_one_that_is_asked_for_at_the_start_is_at_hand(

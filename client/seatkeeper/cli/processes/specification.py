@@ -198,7 +198,7 @@ def specified(message: pb.PoolSpec, seats: int | None = None, *, at: int = 0) ->
     """
     from seatkeeper.core.validate import Malformed
     from seatkeeper.server.domain import Instant
-    from seatkeeper.server.store.formats import FormatUnsupported, check_format
+    from seatkeeper.server.store.formats import RecordUnreadable, check_format
     from seatkeeper.server.wire.reservations import check_reservations
     from seatkeeper.server.wire.validate import check_spec
 
@@ -219,7 +219,7 @@ def specified(message: pb.PoolSpec, seats: int | None = None, *, at: int = 0) ->
     except Malformed as error:
         with_seats = "" if seats is None else f"with {count(seats, 'seat')}: "
         fail(Exit.USAGE, f"{with_seats}{error}")
-    except FormatUnsupported as error:
+    except RecordUnreadable as error:
         fail(Exit.FAILED, str(error))
     return checked
 

@@ -165,7 +165,7 @@ class Keeper(Protocol):
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take seats."""
 
-    async def fetch_token(self, held: Held) -> str:
+    async def fetch_token(self, held: Held, check: Callable[[], None]) -> str:
         """Have a node sign a token for what is held. Raises `ServiceUnavailable`."""
 
     def report_activity(self, held: Held) -> None:
@@ -276,7 +276,7 @@ class AsyncGrant:
         if self._held.wanted.token:
             return self.token
         try:
-            return await self._keeper.fetch_token(self._held)
+            return await self._keeper.fetch_token(self._held, self.raise_if_lost)
         except SeatError:
             self.raise_if_lost()  # then that is why
             raise
