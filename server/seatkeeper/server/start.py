@@ -20,7 +20,7 @@ from seatkeeper.server.report.node_report import NodeVersion
 from seatkeeper.server.routing.peers import Peers
 from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
-from seatkeeper.server.store.formats import FormatUnsupported, parsed
+from seatkeeper.server.store.formats import RecordUnreadable, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
 
@@ -112,10 +112,10 @@ async def check_alone(context: NodeContext, advertised: str, peers: Peers) -> No
         return
     try:
         address = parsed(state_pb2.NodeRecord, entry.key, entry.value).address
-    except FormatUnsupported as error:
+    except RecordUnreadable as error:
         raise StartError(
-            f"node_id: {context.node_id} is the id of a node of a newer version; choose another, or "
-            "wait until its record is gone, some 10 s after it stopped"
+            f"node_id: the record of node {context.node_id} cannot be read: a newer version wrote it, "
+            "or it is damaged; choose another id, or wait until it is gone, some 10 s after it stopped"
         ) from error
     if address != advertised and await peers.answers(address):
         raise StartError(

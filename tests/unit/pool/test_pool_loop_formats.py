@@ -1,4 +1,4 @@
-"""A pool with a record of a newer format is not served by an older node, and all else is."""
+"""A pool with a record of a newer format, or a damaged one, is not served, and all else is."""
 
 from __future__ import annotations
 
@@ -47,11 +47,21 @@ RECORDS: dict[str, Write] = {
         KEYS.mark(POOL, "bert"), state_pb2.MarkRecord(format=NEWER).SerializeToString()
     ),
 }
+GARBAGE = b"\xff\xff\xff\x01no record"
+DAMAGED: dict[str, Write] = {
+    **{
+        f"damaged {what}": Put(put.key, GARBAGE)
+        for what, put in RECORDS.items()
+        if isinstance(put, Put)
+    },
+    "empty specification": Put(KEYS.pool(POOL), b""),
+}
+UNREADABLE = RECORDS | DAMAGED
 
 
 @pytest.fixture(autouse=True)
 def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_unsupported", LogLimit())
+    monkeypatch.setattr(events, "_unreadable", LogLimit())
 
 
 @pytest.fixture
@@ -62,10 +72,14 @@ async def loops() -> AsyncIterator[Loops]:
 
 
 def newer_events(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [r for r in caplog.records if r.getMessage() == "record_format_unsupported"]
+    return [
+        r
+        for r in caplog.records
+        if r.getMessage() in {"record_format_unsupported", "record_damaged"}
+    ]
 
 
-@pytest.mark.parametrize("what", RECORDS)
+@pytest.mark.parametrize("what", UNREADABLE)
 async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     loops: Loops, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -76,7 +90,8 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     waits = node.submit(acquire(2, "bert", seats=2))
     await eventually(lambda: waits.received)
 
-    written = RECORDS[what]
+    written = UNREADABLE[what]
+    do = "upgrade" if what in RECORDS else "put back what was there, or remove the key"
     await loops.store.commit([written])
     await eventually(lambda: node.loop.unsupported)
     commits = len(node.store.commits)
@@ -91,7 +106,7 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
         assert isinstance(denied, Denied)
         assert denied.reason is Refusal.UNAVAILABLE
         assert written.key in denied.message
-        assert "upgrade" in denied.message
+        assert do in denied.message
         assert denied.retry_after is not None
     assert len(node.store.commits) == commits
     assert await loops.store.get(KEYS.ticket(POOL, uuid7(2))) is not None
@@ -100,6 +115,10 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     (event,) = newer_events(caplog)
     assert event.levelno == logging.ERROR
     facts = event.__dict__
+    assert do in facts["do"]
+    if what in DAMAGED:
+        assert (facts["key"], event.getMessage()) == (written.key, "record_damaged")
+        return
     may_be_newer = {
         KEYS.pool(POOL): COUNT_FORMAT,
         KEYS.ticket(POOL, uuid7(99)): STAY_FORMAT,
@@ -107,15 +126,14 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     }
     known = may_be_newer.get(written.key, FORMAT)
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)
-    assert "upgrade" in facts["do"]
 
 
-@pytest.mark.parametrize("what", RECORDS)
+@pytest.mark.parametrize("what", UNREADABLE)
 async def test_a_node_that_starts_on_it_refuses_from_the_first_command_on(
     loops: Loops, what: str
 ) -> None:
     await loops.pool(seats=2)
-    await loops.store.commit([RECORDS[what]])
+    await loops.store.commit([UNREADABLE[what]])
     node = await loops.node()
     ear = node.submit(acquire(1))
     await received(ear)
@@ -123,23 +141,25 @@ async def test_a_node_that_starts_on_it_refuses_from_the_first_command_on(
     assert node.store.commits == []
 
 
-@pytest.mark.parametrize("what", ["specification", "grant"])
+@pytest.mark.parametrize(
+    "what", ["specification", "grant", "damaged specification", "damaged grant"]
+)
 async def test_the_pool_is_served_again_when_it_is_gone(loops: Loops, what: str) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     await received(node.submit(acquire(1)))
-    written = RECORDS[what]
+    written = UNREADABLE[what]
     waits = node.submit(acquire(2, "bert"))
     await eventually(lambda: waits.received)
     await loops.store.commit([written])
     await received(waits)
 
     gone: Write = Delete(written.key)
-    if what == "specification":
+    if what.endswith("specification"):
         gone = Put(written.key, records.encode_spec(PoolSpec(POOL, 2)))
     await loops.store.commit([gone])
     await eventually(lambda: node.loop.unsupported is None)
-    if what == "grant":
+    if what.endswith("grant"):
         node.submit(release(1))
     again = node.submit(acquire(2, "bert"))
     await received(again)

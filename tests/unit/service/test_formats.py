@@ -1,4 +1,4 @@
-"""Records of a newer format, seen from outside: what they are about is not served; the rest is."""
+"""Records of a newer format, and damaged ones: what they are about is not served; the rest is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.unit.kit import POOL, eventually
+from tests.unit.kit import POOL
 from tests.unit.services import (
     DEADLINE,
     STORE_KEYS,
@@ -33,22 +33,27 @@ from seatkeeper.v1 import (
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 NEWER = 2
+GARBAGE = b"\xff\xff\xff\x01no record"
+both = pytest.mark.parametrize("is_damaged", [False, True], ids=["newer", "damaged"])
 
 
 @pytest.fixture(autouse=True)
 def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_unsupported", LogLimit())
+    monkeypatch.setattr(events, "_unreadable", LogLimit())
 
 
+@both
 async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
-    tmp_path: Path,
+    tmp_path: Path, is_damaged: bool
 ) -> None:
     async with running_services(tmp_path) as services:
         await services.pool(1)
         await services.pool(1, "newer")
         who = await services.session()
         newer = pool_service_pb2.PoolSpec(name="newer", seats=1, format=COUNT_FORMAT + 1)
-        await services.store.commit([Put(STORE_KEYS.pool("newer"), newer.SerializeToString())])
+        written = GARBAGE if is_damaged else newer.SerializeToString()
+        said = "is no PoolSpec" if is_damaged else f"record format {COUNT_FORMAT + 1}"
+        await services.store.commit([Put(STORE_KEYS.pool("newer"), written)])
         assert (await services.acquire(who, 1)).fence == 1
 
         asked = seat_service_pb2.AcquireRequest(
@@ -56,7 +61,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         )
         failure = await refused(services.seats.Acquire(asked, timeout=DEADLINE))
         assert failure.code is UNAVAILABLE
-        assert f"record format {COUNT_FORMAT + 1}" in failure.message
+        assert said in failure.message
         assert failure.reason == "DENIAL_REASON_UNAVAILABLE"
 
         looked = await refused(services.look("newer"))
@@ -67,19 +72,23 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         assert (await refused(services.pools.UpdatePool(update))).code is UNAVAILABLE
         entry = await services.store.get(STORE_KEYS.pool("newer"))
         assert entry is not None
-        assert entry.value == newer.SerializeToString()
+        assert entry.value == written
 
         listed = await services.pools.ListPools(pool_service_pb2.ListPoolsRequest())
         by_name = {pool.spec.name: pool for pool in listed.pools}
         assert by_name[POOL].held == 1
-        assert f"record format {COUNT_FORMAT + 1}" in by_name["newer"].spec.description
+        assert said in by_name["newer"].spec.description
 
 
-async def test_a_session_of_a_newer_format_is_not_used(tmp_path: Path) -> None:
+@both
+async def test_a_session_of_a_newer_format_is_not_used(
+    tmp_path: Path, is_damaged: bool
+) -> None:
     async with running_services(tmp_path) as services:
         await services.pool(1)
         stranger = services.stranger()
-        record = state_pb2.SessionRecord(format=NEWER).SerializeToString()
+        newer = state_pb2.SessionRecord(format=NEWER).SerializeToString()
+        record = GARBAGE if is_damaged else newer
         await services.store.commit([Put(STORE_KEYS.session(stranger.session_id), record)])
         failure = await refused(services.acquire(stranger, 1))
         assert failure.code is UNAVAILABLE
@@ -99,7 +108,10 @@ async def _listed(services: Services) -> tuple[list[str], list[str], list[str], 
     )
 
 
-async def test_listings_leave_out_what_is_of_a_newer_format(tmp_path: Path) -> None:
+@both
+async def test_listings_leave_out_what_is_of_a_newer_format(
+    tmp_path: Path, is_damaged: bool
+) -> None:
     async with running_services(tmp_path) as services:
         before = await _listed(services)
         key = "b" * 64
@@ -111,7 +123,10 @@ async def test_listings_leave_out_what_is_of_a_newer_format(tmp_path: Path) -> N
             STORE_KEYS.signing_key("new"): state_pb2.KeyRecord(jwk_json="{}", format=NEWER),
         }
         await services.store.commit(
-            [Put(name, record.SerializeToString()) for name, record in newer.items()]
+            [
+                Put(name, GARBAGE if is_damaged else record.SerializeToString())
+                for name, record in newer.items()
+            ]
         )
         assert await _listed(services) == before
         asked = engine_service_pb2.GetEngineRequest(key=key)
@@ -120,36 +135,26 @@ async def test_listings_leave_out_what_is_of_a_newer_format(tmp_path: Path) -> N
         assert [node.node_id for node in report.nodes] == ["node-1"]
 
 
-async def test_a_node_does_not_start_on_a_deployment_of_a_newer_format() -> None:
+@both
+async def test_a_node_does_not_start_on_a_deployment_of_a_newer_format(
+    is_damaged: bool,
+) -> None:
     store = MemoryStore(now=lambda: 1.0)
     record = state_pb2.DeploymentRecord(deployment_id="d", format=NEWER).SerializeToString()
-    await store.commit([Put(STORE_KEYS.deployment(), record)])
+    await store.commit([Put(STORE_KEYS.deployment(), GARBAGE if is_damaged else record)])
     config = NodeConfig(node_id="node-1", listen="127.0.0.1:0", store="memory")
-    with pytest.raises(StartError, match="record format 2") as caught:
+    said = "is no DeploymentRecord" if is_damaged else "record format 2"
+    with pytest.raises(StartError, match=said) as caught:
         await Node.start(config, store=store)
-    assert "upgrade this node" in str(caught.value)
+    do = "put back what was there" if is_damaged else "upgrade this node"
+    assert do in str(caught.value)
 
 
-async def test_a_node_does_not_start_in_the_place_of_a_newer_one() -> None:
+@both
+async def test_a_node_does_not_start_in_the_place_of_a_newer_one(is_damaged: bool) -> None:
     store = MemoryStore(now=lambda: 1.0)
     record = state_pb2.NodeRecord(address="h:1", format=NEWER).SerializeToString()
-    await store.commit([Put(STORE_KEYS.node("node-1"), record)])
+    await store.commit([Put(STORE_KEYS.node("node-1"), GARBAGE if is_damaged else record)])
     config = NodeConfig(node_id="node-1", listen="127.0.0.1:0", store="memory")
-    with pytest.raises(StartError, match="newer version"):
+    with pytest.raises(StartError, match="newer version wrote it, or it is damaged"):
         await Node.start(config, store=store)
-
-
-async def test_a_deployment_that_becomes_newer_is_served_no_more(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with running_services(tmp_path) as services:
-        await services.pool(1)
-        entry = await services.store.get(STORE_KEYS.deployment())
-        assert entry is not None
-        record = state_pb2.DeploymentRecord.FromString(entry.value)
-        record.format = NEWER
-        await services.store.commit([Put(entry.key, record.SerializeToString())])
-        await eventually(lambda: "store_foreign" in caplog.messages)
-        failure = await refused(services.look())
-        assert failure.code is UNAVAILABLE
-        assert "record format 2" in failure.message

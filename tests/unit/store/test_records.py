@@ -33,6 +33,7 @@ from seatkeeper.server.store.keys import Keys
 NUMBERS = st.integers(0, 2**63 - 1)
 SEATS = st.integers(1, 100_000)
 TEXT = st.text(max_size=20)
+NAMES = st.text(min_size=1, max_size=20)
 PRIORITIES = st.integers(-1000, 1000)
 ATTRIBUTIONS = st.builds(Attribution, TEXT, TEXT, PRIORITIES)
 WAITS = st.integers(1, 10**15).map(lambda millis: timedelta(milliseconds=millis))
@@ -48,7 +49,7 @@ MOVES = st.builds(Move, PLACES, TEXT, TEXT, INSTANTS)
 DRAINS = st.builds(Drain, TEXT, TEXT, INSTANTS.map(lambda at: at % 10**13))
 
 
-@given(st.builds(PoolSpec, TEXT, SEATS, TEXT, drain=st.none() | DRAINS))
+@given(st.builds(PoolSpec, NAMES, SEATS, TEXT, drain=st.none() | DRAINS))
 def test_a_specification_survives_the_store(spec: PoolSpec) -> None:
     assert records.decode_spec(records.encode_spec(spec)) == spec
 

@@ -26,7 +26,7 @@ from datetime import timedelta
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.deployment.deployment import ID_BYTES
 from seatkeeper.server.store import Put, Store, Unchanged, records
-from seatkeeper.server.store.formats import FormatUnsupported, parsed
+from seatkeeper.server.store.formats import FormatUnsupported, RecordUnreadable, parsed
 from seatkeeper.server.store.keys import Keys
 
 FENCE_STEP = 1 << 32
@@ -77,8 +77,8 @@ class Adoption:
         entry = await self._store.get(key)
         try:
             return parsed(state_pb2.DeploymentRecord, key, entry.value if entry else b"")
-        except FormatUnsupported as error:
-            raise _newer(error) from error
+        except RecordUnreadable as error:
+            raise _not_understood(error) from error
 
     async def _put(self, record: state_pb2.DeploymentRecord) -> None:
         await self._store.commit([Put(self._keys.deployment(), record.SerializeToString())])
@@ -118,8 +118,8 @@ class Adoption:
                 return
             try:
                 guard, _decision = records.decode_guard(entry.value, key)
-            except FormatUnsupported as error:
-                raise _newer(error) from error
+            except RecordUnreadable as error:
+                raise _not_understood(error) from error
             fence = max(guard.fence + FENCE_STEP, base)
             raised = records.encode_guard(replace(guard, fence=fence))
             committed = await self._store.commit(
@@ -130,5 +130,7 @@ class Adoption:
         raise AdoptError(f"{key} changes while it is adopted: stop all nodes, then try again")
 
 
-def _newer(error: FormatUnsupported) -> AdoptError:
-    return AdoptError(f"{error}; adopt with a newer version")
+def _not_understood(error: RecordUnreadable) -> AdoptError:
+    if isinstance(error, FormatUnsupported):
+        return AdoptError(f"{error}; adopt with a newer version")
+    return AdoptError(str(error))

@@ -27,7 +27,7 @@ from seatkeeper.server.store import (
     Write,
     records,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 
@@ -141,7 +141,7 @@ class CheckedStore:
             return
         try:
             fence = records.decode_guard(entry.value, key)[0].fence
-        except FormatUnsupported:
+        except RecordUnreadable:
             return  # the decision on it reports it
         seen_at, before = self._fences.get(key, (0, 0))
         if revision <= seen_at:

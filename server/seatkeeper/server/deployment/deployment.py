@@ -23,7 +23,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Put, Store, Unchanged, WatchBatch
 from seatkeeper.server.store.follow import Follower
-from seatkeeper.server.store.formats import FormatUnsupported, parsed
+from seatkeeper.server.store.formats import RecordUnreadable, parsed
 from seatkeeper.server.store.keys import Keys
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class Deployment:
             entry = await self._write(cluster_id, now_millis)
         try:
             record = parsed(state_pb2.DeploymentRecord, self._key, entry.value)
-        except FormatUnsupported as error:
-            events.record_format_unsupported(error)
+        except RecordUnreadable as error:
+            events.record_unreadable(error)
             raise WrongDeployment(str(error)) from error
         if record.is_being_adopted:
             raise WrongDeployment(
@@ -125,8 +125,8 @@ class Deployment:
             return
         try:
             record = parsed(state_pb2.DeploymentRecord, self._key, entry.value)
-        except FormatUnsupported as error:
-            events.record_format_unsupported(error)
+        except RecordUnreadable as error:
+            events.record_unreadable(error)
             self._check_history(str(error))
             return
         if record.is_being_adopted:

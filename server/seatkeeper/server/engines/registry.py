@@ -115,7 +115,7 @@ class Engines:
     async def agents(self) -> list[build_service_pb2.AgentInfo]:
         """Return the agents that are alive, in the order of ids."""
         listing = await self._store.list(self._keys.agents())
-        refused = events.record_format_unsupported
+        refused = events.record_unreadable
         known = readable(state_pb2.AgentRecord, listing.entries, refused)
         return [record.agent for _, record in known]
 
@@ -214,7 +214,7 @@ class Engines:
     async def engines(self) -> list[build_pb2.SignedManifest]:
         """Return all published engines' manifests, in the order of keys."""
         listing = await self._store.list(self._keys.engines())
-        refused = events.record_format_unsupported
+        refused = events.record_unreadable
         known = readable(state_pb2.EngineRecord, listing.entries, refused)
         return [record.manifest for _, record in known]
 

@@ -11,7 +11,7 @@ import logging
 from typing import Protocol
 
 from seatkeeper.core.serving.log_limit import LogLimit
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 
 
 class LoggedSession(Protocol):
@@ -23,7 +23,7 @@ class LoggedSession(Protocol):
 
 
 _logger = logging.getLogger("seatkeeper.events")
-_unsupported = LogLimit()
+_unreadable = LogLimit()
 USAGE = logging.DEBUG
 
 
@@ -33,17 +33,11 @@ def happened(event: str, level: int = logging.INFO, /, **facts: object) -> None:
         _logger.log(level, event, extra=facts)
 
 
-def record_format_unsupported(error: FormatUnsupported) -> None:
-    """Write that a record is of a newer format than this version knows: each at most once in 10 s."""
-    if (left_out := _unsupported.passes((error.key, error.record_format))) is not None:
-        facts = {"key": error.key, "format": error.record_format, "known": error.known}
-        happened(
-            "record_format_unsupported",
-            logging.ERROR,
-            **facts,
-            left_out=left_out,
-            do="upgrade this node to the version of the others",
-        )
+def record_unreadable(error: RecordUnreadable) -> None:
+    """Write that this version does not understand a record: each at most once in 10 s."""
+    if (left_out := _unreadable.passes((error.key, str(error)))) is not None:
+        facts = {"key": error.key, **error.facts, "left_out": left_out}
+        happened(error.event, logging.ERROR, **facts)
 
 
 def are_wanted() -> bool:

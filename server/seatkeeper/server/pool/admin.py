@@ -14,7 +14,7 @@ from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 ATTEMPTS_MAX = 10
@@ -173,7 +173,7 @@ class Pools:
                 return view.spec
         raise _contended(name)
 
-    async def all(self) -> AsyncIterator[tuple[str, PoolView | FormatUnsupported]]:
+    async def all(self) -> AsyncIterator[tuple[str, PoolView | RecordUnreadable]]:
         """Yield every pool that there is as this begins, each as it stands a little later, sorted.
 
         Beside its name: the pool, or why it cannot be read.
@@ -189,16 +189,16 @@ class Pools:
                 yield name, view
 
     async def read(self, name: str) -> PoolView:
-        """Return a pool as it stands. Raises ``PoolNotFound``, or ``FormatUnsupported``."""
+        """Return a pool as it stands. Raises ``PoolNotFound``, or ``RecordUnreadable``."""
         entry = await self._store.get(self._keys.pool(name))
         if entry is None:
             raise missing(name)
         return await self._read(name, entry)
 
-    async def _readable(self, name: str, entry: Entry) -> PoolView | FormatUnsupported:
+    async def _readable(self, name: str, entry: Entry) -> PoolView | RecordUnreadable:
         try:
             return await self._read(name, entry)
-        except FormatUnsupported as error:
+        except RecordUnreadable as error:
             return error
 
     async def _read(self, name: str, entry: Entry) -> PoolView:

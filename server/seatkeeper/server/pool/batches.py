@@ -45,7 +45,7 @@ from seatkeeper.server.store import (
     UnwrittenBelow,
     records,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 BATCH_BYTES_MAX = 1 << 20
@@ -200,7 +200,7 @@ def _only_lots_moved(change: PoolChange, found: Entry | None) -> bool:
         return False
     try:
         spec = records.decode_spec(found.value, found.key)
-    except FormatUnsupported:
+    except RecordUnreadable:
         return False
     return lots.is_as_seen(change.seen_revision, found.mod_revision, spec)
 

@@ -37,7 +37,7 @@ from seatkeeper.server.store import (
     Unchanged,
     records,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 ATTEMPTS_MAX = 10
@@ -154,7 +154,7 @@ class BurstStarter(Keeper):
             try:
                 if await start_due(self._store, self._keys, self._clock, pool):
                     await self._catalogue.refresh(pool)
-            except FormatUnsupported:
+            except RecordUnreadable:
                 pass  # a newer node's to do
             except StoreError as error:
                 about = {"pool": pool, "error": str(error), "retry_in_s": PAUSE_MIN}

@@ -9,7 +9,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch, records
 from seatkeeper.server.store.follow import Follower
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 
@@ -23,7 +23,7 @@ class PoolCatalogue:
         self._keys = keys
         self._specs: dict[str, tuple[PoolSpec, int]] = {}
         self._revisions: dict[str, int] = {}
-        self._unsupported: dict[str, FormatUnsupported] = {}
+        self._unsupported: dict[str, RecordUnreadable] = {}
         self._follower = Follower(store, self._keys.pools(), self, observer)
 
     def start(self) -> None:
@@ -46,7 +46,7 @@ class PoolCatalogue:
         """Return a pool's specification and its revision; None and 0 when there is none."""
         return self._specs.get(pool, (None, 0))
 
-    def unsupported(self, pool: str) -> FormatUnsupported | None:
+    def unsupported(self, pool: str) -> RecordUnreadable | None:
         """Return why a pool's specification is not understood; None: it is, or there is none.
 
         One that is not is given out as a closed pool: it exists, and nothing is granted by it.
@@ -94,7 +94,7 @@ class PoolCatalogue:
     def _decoded(self, name: str, entry: Entry) -> PoolSpec:
         try:
             return records.decode_spec(entry.value, entry.key)
-        except FormatUnsupported as error:
-            events.record_format_unsupported(error)
+        except RecordUnreadable as error:
+            events.record_unreadable(error)
             self._unsupported[name] = error
             return PoolSpec(name, 0)

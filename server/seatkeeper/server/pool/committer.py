@@ -44,7 +44,7 @@ from seatkeeper.server.store import (
     WatchBatch,
     Write,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
@@ -102,7 +102,7 @@ class Committer:
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
     @property
-    def unsupported(self) -> FormatUnsupported | None:
+    def unsupported(self) -> RecordUnreadable | None:
         """Why nothing may be decided here: a newer version's record; None: all are understood."""
         if self._mirror.unsupported:
             return next(iter(self._mirror.unsupported.values()))
@@ -143,7 +143,7 @@ class Committer:
         """Decide and commit. None: it conflicted, and must be decided again.
 
         Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
-        ``FormatUnsupported`` where there is a newer version's record, and ``StoreError`` as the store
+        ``RecordUnreadable`` where there is a newer version's record, and ``StoreError`` as the store
         does: ``LeaseNotFound``, and nothing was changed, when sessions end at every try.
         """
         commands = [ask.command for ask in asks]
@@ -200,7 +200,7 @@ class Committer:
         raise LeaseNotFound("sessions end faster than they can be set apart")
 
     async def get_ready(self) -> None:
-        """Write what is due before anything is decided. Raises ``FormatUnsupported``."""
+        """Write what is due before anything is decided. Raises ``RecordUnreadable``."""
         if (error := self.unsupported) is not None:
             raise error
         await self._write_lots()

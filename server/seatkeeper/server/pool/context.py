@@ -13,7 +13,7 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Store
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 LISTING_STEP = 128
@@ -27,7 +27,7 @@ class SpecSource(Protocol):
         """Return the specification and its revision; None and 0 when there is none."""
         ...
 
-    def unsupported(self, pool: str) -> FormatUnsupported | None:
+    def unsupported(self, pool: str) -> RecordUnreadable | None:
         """Return why the specification is not understood; None: it is, or there is none."""
         ...
 

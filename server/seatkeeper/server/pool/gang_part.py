@@ -46,7 +46,7 @@ class GangParts:
     ) -> None:
         """Decide nothing yet. ``compared``: what each commit of the pool compares.
 
-        ``get_ready`` writes what is due before anything is decided, and raises ``FormatUnsupported``;
+        ``get_ready`` writes what is due before anything is decided, and raises ``RecordUnreadable``;
         ``set_apart`` finds dead sessions.
         """
         self.get_ready = get_ready

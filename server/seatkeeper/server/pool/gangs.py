@@ -51,7 +51,7 @@ from seatkeeper.server.store import (
     Store,
     StoreError,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class GangKeeper:
             try:
                 if not await self._try(gang, loops):
                     return False
-            except FormatUnsupported:
+            except RecordUnreadable:
                 continue  # a node that understands its pools grants it
             except StoreError as error:
                 logger.warning("gang_not_granted", extra={"error": str(error)})
@@ -200,7 +200,7 @@ class GangKeeper:
                 if not await self._commit(found, made):
                     return False
                 events.happened("seats_kept_free", pools=list(keeping.tickets))
-            except FormatUnsupported:
+            except RecordUnreadable:
                 continue
             except StoreError as error:
                 logger.warning("gang_not_granted", extra={"error": str(error)})

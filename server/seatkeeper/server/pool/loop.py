@@ -75,7 +75,7 @@ from seatkeeper.server.store import (
     WatchBatch,
 )
 from seatkeeper.server.store.follow import follow
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class PoolLoop:
         return self._mirror.state
 
     @property
-    def unsupported(self) -> FormatUnsupported | None:
+    def unsupported(self) -> RecordUnreadable | None:
         """Why this node cannot serve the pool: a newer version's record; None: it can."""
         return self._committer.unsupported
 
@@ -288,7 +288,7 @@ class PoolLoop:
                 about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
                 logger.warning("commit_failed", extra=about)
                 await self._rest(pause)
-            except FormatUnsupported:  # seen while it was decided
+            except RecordUnreadable:  # seen while it was decided
                 self._turn_away_where_unsupported()
             except asyncio.CancelledError:
                 task = asyncio.current_task()
@@ -375,7 +375,7 @@ class PoolLoop:
         """
         if (error := self.unsupported) is None:
             return False
-        events.record_format_unsupported(error)
+        events.record_unreadable(error)
         for ask in self._inbox.take(len(self._inbox)):
             denied = not_understood(ask.command.grant_id, error)
             self._refusals.refuse(ask.command, ask.listener, denied)

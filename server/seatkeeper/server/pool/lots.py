@@ -43,7 +43,7 @@ from seatkeeper.server.store import (
     Unchanged,
     records,
 )
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 ATTEMPTS_MAX = 10
@@ -211,7 +211,7 @@ class LotKeeper(Keeper):
                 await write_due(self._store, self._keys, self._clock, pool)
                 await windows.write_due(self._store, self._keys, self._clock, pool)
                 await self._catalogue.refresh(pool)
-            except FormatUnsupported:
+            except RecordUnreadable:
                 self._due.pop(pool, None)
             except StoreError as error:
                 about = {"pool": pool, "error": str(error), "retry_in_s": RETRY_SECONDS}

@@ -34,7 +34,7 @@ from seatkeeper.server.domain.reclaims import changed_reclaims
 from seatkeeper.server.domain.watermark import Watermark, is_forced
 from seatkeeper.server.pool.writes import Made, deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records, stays
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 NOTHING_MADE: Mapping[str, Made] = {}
@@ -72,7 +72,7 @@ class PoolMirror:
         self._made: Mapping[str, Made] = NOTHING_MADE
         self._own_revision = 0
         """The last own commit that was brought in whole: what the watch shows of it is known."""
-        self.unsupported: dict[str, FormatUnsupported] = {}
+        self.unsupported: dict[str, RecordUnreadable] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.ends: dict[str, Denied | Released | Forced] = {}
         """How tickets and grants ended lately, by grant id, where more is known than that they are
@@ -216,8 +216,8 @@ class PoolMirror:
             touched.add(key)  # not an id: the view has changed all the same
         try:
             self._take(key, entry, revision, touched)
-        except FormatUnsupported as error:
-            self.unsupported[key] = FormatUnsupported(key, error.record_format, error.known)
+        except RecordUnreadable as error:
+            self.unsupported[key] = error.under(key)
             touched.add(key)
 
     def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:

@@ -49,7 +49,7 @@ class ServiceReporter:
         except StoreError:
             membership = self.node.membership
             return me if membership is None else dict(membership.ring.addresses) | me
-        refused = events.record_format_unsupported
+        refused = events.record_unreadable
         found = {
             entry.key.removeprefix(self.keys.nodes()): record.address
             for entry, record in readable(state_pb2.NodeRecord, listing.entries, refused)

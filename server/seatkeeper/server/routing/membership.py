@@ -16,7 +16,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
 from seatkeeper.server.store.follow import Follower
-from seatkeeper.server.store.formats import FormatUnsupported, parsed
+from seatkeeper.server.store.formats import RecordUnreadable, parsed
 from seatkeeper.server.store.keys import Keys
 
 
@@ -131,6 +131,6 @@ def _address(entry: Entry) -> str | None:
     """Return a node's address; None, which leaves it out: its record is of a newer format."""
     try:
         return parsed(state_pb2.NodeRecord, entry.key, entry.value).address
-    except FormatUnsupported as error:
-        events.record_format_unsupported(error)
+    except RecordUnreadable as error:
+        events.record_unreadable(error)
         return None

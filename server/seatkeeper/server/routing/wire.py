@@ -23,7 +23,7 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.store import records
 from seatkeeper.server.store.formats import (
-    FormatUnsupported,
+    RecordUnreadable,
     check_format,
     kept,
 )
@@ -67,7 +67,7 @@ def encode_command(command: Command) -> pb.PeerCommand:
 
 
 def decode_command(message: pb.PeerCommand) -> Command:
-    """Return the command in a message. Raises ``FormatUnsupported``."""
+    """Return the command in a message. Raises ``RecordUnreadable``."""
     if message.WhichOneof("command") == "release":
         release = message.release
         work_end = decode_work_end(release)
@@ -116,10 +116,10 @@ def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
                 return Released(grant_id)
             case _:
                 return decode_denied(message.denied)
-    except FormatUnsupported as error:
+    except RecordUnreadable as error:
         return not_understood(grant_id, error)
 
 
-def not_understood(grant_id: str, error: FormatUnsupported) -> Denied:
+def not_understood(grant_id: str, error: RecordUnreadable) -> Denied:
     """Return the answer to a command that is about a record of a newer format."""
     return Denied(grant_id, Refusal.UNAVAILABLE, str(error), RETRY_AFTER)

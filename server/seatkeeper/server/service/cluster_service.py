@@ -44,7 +44,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         """Return the nodes that are alive."""
         response = cluster_service_pb2.ListNodesResponse()
         listing = await self._store.list(self._keys.nodes())
-        refused = events.record_format_unsupported
+        refused = events.record_unreadable
         for entry, record in readable(state_pb2.NodeRecord, listing.entries, refused):
             node = response.nodes.add(
                 node_id=entry.key.removeprefix(self._keys.nodes()),

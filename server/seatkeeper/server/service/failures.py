@@ -23,7 +23,7 @@ from seatkeeper.server.domain import Denied, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.wire.denials import denial_info, encode_work_end, spread
 
 RETRY_AFTER = timedelta(seconds=1)
@@ -112,8 +112,8 @@ def failure_of(error: Exception) -> Failure | None:
         case StoreUnavailable() | OutcomeUnknown():
             message = f"the store did not answer in time ({error}); send the same request again"
             return _unavailable(message, RETRY_AFTER)
-        case FormatUnsupported():
-            events.record_format_unsupported(error)
+        case RecordUnreadable():
+            events.record_unreadable(error)
             return _unavailable(str(error), 10 * RETRY_AFTER)
         case StoreError():
             return Failure(grpc.StatusCode.INTERNAL, f"the store refused: {error}")

@@ -17,7 +17,7 @@ from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome, not_understood
 from seatkeeper.server.service.failures import answers, pool_not_found
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 
 COMMANDS_MAX = 512
 
@@ -47,8 +47,8 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
         for message, listener in zip(request.commands, passed, strict=True):
             try:
                 command = decode_command(message)
-            except FormatUnsupported as error:
-                events.record_format_unsupported(error)
+            except RecordUnreadable as error:
+                events.record_unreadable(error)
                 grant_id = message.acquire.grant_id
                 listener.receive(request.pool, not_understood(grant_id, error))
                 continue

@@ -38,7 +38,7 @@ from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.service.held_grants import HeldGrantCalls
 from seatkeeper.server.service.pool_failures import failure
 from seatkeeper.server.sessions.holders import Holders
-from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.wire.pool_changes import check_apply
 from seatkeeper.server.wire.reservations import check_reservations
 from seatkeeper.server.wire.validate import check_move, check_reason, check_spec
@@ -201,8 +201,8 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
         """Return every pool."""
         response = pool_service_pb2.ListPoolsResponse()
         async for name, view in self._pools.all():
-            if isinstance(view, FormatUnsupported):
-                events.record_format_unsupported(view)
+            if isinstance(view, RecordUnreadable):
+                events.record_unreadable(view)
                 response.pools.add().spec.MergeFrom(
                     pool_service_pb2.PoolSpec(name=name, description=str(view))
                 )

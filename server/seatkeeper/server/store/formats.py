@@ -10,16 +10,18 @@ others read. Two rules make that safe:
   changes what a record *means*, so that an older node would decide wrongly on it, raises the number,
   and an older node refuses the record: ``FormatUnsupported``. A field that an older node may overlook
   does not need that.
+
+What is no record at all is refused likewise: ``RecordDamaged``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seatkeeper.server.store.interface import Entry
@@ -48,25 +50,66 @@ NEWER: Mapping[str, int] = {
 """The newest format known of some records, which are written in the oldest that says all there is."""
 
 
-class FormatUnsupported(Exception):
-    """A record is of a newer format than this version knows. Nothing may be decided on it."""
+class RecordUnreadable(Exception):
+    """A record that this version does not understand. Nothing may be decided on it."""
+
+    event: ClassVar[str]
+    """What the log has of it."""
+
+    def __init__(self, key: str, said: str, **facts: object) -> None:
+        super().__init__(f"{key} {said}")
+        self.key = key
+        self.facts = facts
+        """What else the log says."""
+        self._said = said
+
+    def under(self, key: str) -> RecordUnreadable:
+        """Return the same of a record that is under this key."""
+        found = type(self).__new__(type(self))
+        RecordUnreadable.__init__(found, key, self._said, **self.facts)
+        return found
+
+
+class FormatUnsupported(RecordUnreadable):
+    """A record is of a newer format than this version knows."""
+
+    event = "record_format_unsupported"
 
     def __init__(self, key: str, record_format: int, known: int = FORMAT) -> None:
         super().__init__(
-            f"{key} has record format {record_format}, and this version knows {known}: a newer "
-            "version wrote it; upgrade this node, or ask one that is upgraded"
+            key,
+            f"has record format {record_format}, and this version knows {known}: a newer version wrote "
+            "it; upgrade this node, or ask one that is upgraded",
+            format=record_format,
+            known=known,
+            do="upgrade this node to the version of the others",
         )
-        self.key = key
-        self.record_format = record_format
-        self.known = known
+
+
+class RecordDamaged(RecordUnreadable):
+    """A record is none of ours: it is damaged, or something else was written over it."""
+
+    event = "record_damaged"
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(
+            key,
+            f"is no {what}: it is damaged, or another program wrote it; an operator must put back what "
+            "was there, or remove the key from etcd",
+            what=what,
+            do="put back what was there, or remove the key from etcd",
+        )
 
 
 _Record = TypeVar("_Record", bound=Message)
 
 
 def parsed(kind: type[_Record], key: str, value: bytes) -> _Record:
-    """Return the record under ``key``. Raises ``FormatUnsupported``."""
-    record = kind.FromString(value)
+    """Return the record under ``key``. Raises a ``RecordUnreadable``."""
+    try:
+        record = kind.FromString(value)
+    except DecodeError as error:
+        raise RecordDamaged(key, kind.DESCRIPTOR.name) from error
     check_format(key, record)
     return record
 
@@ -81,7 +124,7 @@ def check_format(key: str, record: Message) -> None:
 def readable(
     kind: type[_Record],
     entries: Iterable[Entry],
-    refused: Callable[[FormatUnsupported], None],
+    refused: Callable[[RecordUnreadable], None],
 ) -> Iterator[tuple[Entry, _Record]]:
     """Yield the records of a listing that this version understands; call ``refused`` for the others.
 
@@ -90,7 +133,7 @@ def readable(
     for entry in entries:
         try:
             record = parsed(kind, entry.key, entry.value)
-        except FormatUnsupported as error:
+        except RecordUnreadable as error:
             refused(error)
             continue
         yield entry, record

@@ -1,7 +1,7 @@
 """Between the values in the store and the values that decisions are made on.
 
 Values carry what they were read from where it says more than this version knows, and are written by
-patching that: see ``store.formats``. Reading raises ``FormatUnsupported``.
+patching that: see ``store.formats``. Reading raises ``RecordUnreadable``.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from seatkeeper.server.store.formats import (
     RULES_FORMAT,
     STAY_FORMAT,
     TERMS_FORMAT,
+    RecordDamaged,
     check_format,
     kept,
     parsed,
@@ -120,12 +121,20 @@ def encode_spec(spec: PoolSpec) -> bytes:
 def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     """Return the specification stored in ``value``."""
     record = parsed(pool_service_pb2.PoolSpec, key, value)
-    policy = decode_policy(record.policy)
+    try:
+        return _spec_of(record, value)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise RecordDamaged(key, record.DESCRIPTOR.name) from error
+
+
+def _spec_of(record: pool_service_pb2.PoolSpec, value: bytes) -> PoolSpec:
+    if not record.name:
+        raise ValueError("it has no name")
     return PoolSpec(
         name=record.name,
         seats=record.seats,
         description=record.description,
-        policy=policy,
+        policy=decode_policy(record.policy),
         kept=kept(record, value),
         drain=read_drain(record),
         lots=decode_lots(record.lots),
@@ -270,7 +279,7 @@ def with_claim(value: bytes, agent_id: str, claim_id: str) -> bytes:
 
 def decode_grant(grant_id: str, value: bytes) -> Grant:
     """Return the grant stored in ``value``."""
-    return grant_of(grant_id, state_pb2.GrantRecord.FromString(value))
+    return grant_of(grant_id, parsed(state_pb2.GrantRecord, grant_id, value))
 
 
 def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
@@ -346,7 +355,7 @@ def encode_ticket(ticket: Ticket) -> bytes:
 
 def decode_ticket(grant_id: str, value: bytes) -> Ticket:
     """Return the ticket stored in ``value``."""
-    return ticket_of(grant_id, state_pb2.TicketRecord.FromString(value))
+    return ticket_of(grant_id, parsed(state_pb2.TicketRecord, grant_id, value))
 
 
 def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:

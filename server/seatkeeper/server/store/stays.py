@@ -29,7 +29,7 @@ def was_closed(key: str, value: bytes) -> bool:
 
 
 def decode_stay(grant_id: str, value: bytes) -> Stay:
-    """Return the seats stored in ``value``. Raises ``FormatUnsupported``."""
+    """Return the seats stored in ``value``. Raises ``RecordUnreadable``."""
     record = parsed(state_pb2.StayRecord, grant_id, value)
     return Stay(
         grant_of(grant_id, record.grant),

@@ -25,7 +25,7 @@ class VerificationKeys:
     async def jwks(self) -> str:
         """Return all published keys as a JSON Web Key Set. Linearizable."""
         listing = await self._store.list(self._keys.signing_keys())
-        refused = events.record_format_unsupported
+        refused = events.record_unreadable
         records = readable(state_pb2.KeyRecord, listing.entries, refused)
         # A key is there once more for each borrowed grant whose token it has signed.
         return jwks(list(dict.fromkeys(record.jwk_json for _, record in records)))
