@@ -161,7 +161,7 @@ compat: etcd  ## the previous release and this tree side by side, upgraded and t
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
 
-mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 3 minutes
+mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 25 minutes
 	$(BIN)/python -m tests.mutants
 
 models: $(PROTOS)  ## every model of bench.models in every precision, a table in docs/reference/; an hour

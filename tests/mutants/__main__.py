@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.mutants.defects import DEFECTS, SEEDS, Defect
@@ -28,13 +29,16 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="TEXT", default="", help="those with this in the name"
     )
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=os.cpu_count(), help="tried side by side"
+    )
     arguments = parser.parse_args()
     chosen = [defect for defect in DEFECTS if arguments.only in defect.name]
     killed = 0
-    for defect in chosen:
-        catcher = _try(defect)
-        killed += catcher is not None
-        print(f"{defect.name}: {catcher or 'SURVIVED'}", flush=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for defect, catcher in zip(chosen, pool.map(_try, chosen), strict=True):
+            killed += catcher is not None
+            print(f"{defect.name}: {catcher or 'SURVIVED'}", flush=True)
     print(json.dumps({"mutants": len(chosen), "killed": killed}))
     return 0 if killed == len(chosen) else 1
 
