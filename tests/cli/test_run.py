@@ -284,13 +284,33 @@ def test_a_seat_is_taken_over_by_another_command(
 
 @pytest.mark.parametrize(
     "option",
-    [("--seats", "2"), ("--priority", "3"), ("--label", "a=b"), ("--or", "b"), ("--as", "gpu")],
+    [
+        ("--seats", "2"),
+        ("--priority", "3"),
+        ("--label", "a=b"),
+        ("--or", "b"),
+        ("--as", "gpu"),
+        ("--wait", "0"),
+    ],
 )
 def test_what_a_grant_has_already_is_not_said_beside_it(option: tuple[str, str]) -> None:
     refused = seatkeeper("run", "--take-over", new_id(), *option, "--", "true").check(
         Exit.USAGE
     )
     assert f"--take-over and {option[0]}" in refused.err
+
+
+def test_no_grant_to_take_over_is_not_a_request_for_a_seat(cluster: Cluster, pool: str) -> None:
+    """As where a file that should name it is empty."""
+    ran = cluster("run", "--pool", pool, "--take-over", "", "--", "echo", "ran")
+    assert "grant_id" in ran.refused(Exit.USAGE)
+    assert "ran" not in ran.out
+
+
+@pytest.mark.parametrize("seats", ["", "0", "-1", "x", "9" * 5000])
+def test_seats_of_other_pools_that_are_none_are_refused(seats: str) -> None:
+    refused = seatkeeper("run", "--with", f"b:{seats}", "--", "true").check(Exit.USAGE)
+    assert "NAME or NAME:SEATS" in refused.err
 
 
 @pytest.mark.parametrize("priority", ["1001", "-1001", "high"])

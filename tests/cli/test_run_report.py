@@ -65,6 +65,11 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
         "is lost (the session ended): stopping train (SIGTERM, and SIGKILL after 2.0 s)",
         {"event": "lost", "pool": "tensorrt", "reason": "the session ended"},
     ),
+    (
+        runner.SeatIsLost(2.0, "revoked", "quantiser"),
+        "the seat of quantiser is lost (revoked): stopping train",
+        {"event": "lost", "pool": "quantiser", "reason": "revoked"},
+    ),
     (runner.NotStopped(3), "3 of the processes", {"event": "not_stopped", "processes": 3}),
     (
         runner.EndedWithIt(1),

@@ -110,14 +110,14 @@ class Asked:
         typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
     ] = 1
     take_over: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--take-over",
             metavar="GRANT",
             help="Take over the seats that you hold under this grant elsewhere, at once; they are lost "
             "there.",
         ),
-    ] = ""
+    ] = None
 
 
 @app.command(
@@ -170,7 +170,7 @@ def run(
     def connect(ttl: timedelta | None, margin: timedelta) -> AsyncSeatClient:
         return at.claiming_client(command[0], ttl=ttl, safety_margin=margin)
 
-    if asked.take_over and (said := _said_beside(at, asked)):
+    if asked.take_over is not None and (said := _said_beside(at, asked)):
         fail(Exit.USAGE, f"--take-over and {said}: it is as that grant has it; leave one out")
     config = RunConfig(
         command=command,
@@ -202,11 +202,13 @@ def _together(asked: Asked) -> dict[str, int]:
     found: dict[str, int] = {}
     for said in asked.together or []:
         name, colon, number = said.partition(":")
-        seats = int(number) if number.isascii() and number.isdigit() else 0 if colon else 1
+        seats = 0 if colon else 1
+        if number.isascii() and number.isdigit() and len(number) <= len(str(SEATS_MAX)):
+            seats = int(number)
         if not name or name == asked.pool or name in found or not 0 < seats <= SEATS_MAX:
             fail(
                 Exit.USAGE,
-                f"--with {said}: NAME or NAME:SEATS, each pool once, at least 1 seat",
+                f"--with {said}: NAME or NAME:SEATS, each pool once, 1 to {SEATS_MAX} seats",
             )
         found[name] = seats
         if len(found) >= GANG_MAX:
@@ -225,6 +227,7 @@ def _said_beside(at: Claimant, asked: Asked) -> str:
         "--seats": asked.seats != 1,
         "--or": asked.others,
         "--with": asked.together,
+        "--wait": terms.get("wait") is not None,
         "--priority": terms.get("priority"),
         "--label": terms.get("labels"),
         "--as": terms.get("cost_class"),

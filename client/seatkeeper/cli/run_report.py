@@ -77,7 +77,8 @@ class RunReport:
                 )
             case runner.SafeAgain():
                 return {"event": "safe"}, "the seat is safe again"
-            case runner.SeatIsLost(grace=grace, why=why):
+            case runner.SeatIsLost(grace=grace, why=why, pool=lost):
+                pool = lost or pool
                 because = f" ({why})" if why else ""
                 return (
                     {"event": "lost", "pool": pool, "reason": why or None},

@@ -52,7 +52,7 @@ class RunConfig:
     seats: int = 1
     together: Mapping[str, int] = field(default_factory=dict)
     """Seats of other pools that are granted and held together with these, by pool."""
-    take_over: str = ""
+    take_over: str | None = None
     """The grant whose seats are taken over, and what they are for; empty: seats are asked for."""
     terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]  # no term is required
     """What else is asked of the seat: see `seatkeeper.client.AsyncSeatClient.seat`."""
@@ -136,6 +136,8 @@ class SeatIsLost:
     grace: float
     why: str = ""
     """As far as it is known, for people; empty: the command's watchdog stopped it."""
+    pool: str = ""
+    """Of which pool; empty: it is not known."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ class SeatRunner:
     async def _take(self, client: AsyncSeatClient) -> Sequence[AsyncGrant]:
         config = self._config
         # The command finds a token, from its first moment on.
-        if config.take_over:
+        if config.take_over is not None:
             taken = await client.take_over(
                 config.pool, config.take_over, token=True, on_state=self._on_state
             )
@@ -419,7 +421,7 @@ class SeatRunner:
         # The command is stopped before the loss is reported: whatever reports may fail.
         stopping = asyncio.create_task(program.stop(self._config.grace))
         await asyncio.sleep(0)
-        self._notify(SeatIsLost(self._config.grace, _why_lost(self._grants)))
+        self._notify(SeatIsLost(self._config.grace, *_why_lost(self._grants)))
         if left := await stopping:
             self._notify(NotStopped(left))
         # Not awaited: one that became another user's cannot be stopped by us.
@@ -553,12 +555,13 @@ async def _release(grants: Sequence[AsyncGrant]) -> None:
     await asyncio.gather(*(grant.release() for grant in grants), return_exceptions=True)
 
 
-def _why_lost(grants: Sequence[AsyncGrant]) -> str:
+def _why_lost(grants: Sequence[AsyncGrant]) -> tuple[str, str]:
+    """Return why seats are lost, and of which pool; empty: it is not known."""
     from seatkeeper.client import SeatLost
 
     for grant in grants:
         try:
             grant.raise_if_lost()
         except SeatLost as error:
-            return str(error).removeprefix(f"{grant.pool}: ")
-    return ""
+            return str(error).removeprefix(f"{grant.pool}: "), grant.pool
+    return "", ""

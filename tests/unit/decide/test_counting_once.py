@@ -297,6 +297,27 @@ def test_kept_seats_count_with_their_group() -> None:
     assert not pool.state.kept
 
 
+def test_who_needs_no_seat_takes_the_place_of_one_that_is_kept() -> None:
+    """Or each job of a holder would leave a kept grant behind."""
+    pool = APool(replace(BY_HOST, stay=StayRule(linger=MINUTE)), seats=2)
+    for number in range(1, 9):
+        assert ids(pool.settle(asks(number))) == [number]
+        pool.settle(ends(number))
+        assert [*pool.state.kept] == [uuid7(number)]
+    assert pool.state.held == 1
+    pool.settle(asks(9))
+    assert not pool.state.kept
+
+
+def test_what_is_kept_of_another_group_is_left_to_it() -> None:
+    pool = APool(replace(BY_HOST, stay=StayRule(linger=MINUTE)), seats=2)
+    pool.settle(asks(1, host="ws1"), asks(2, host="ws2"))
+    pool.settle(ends(2))
+    pool.settle(asks(3, host="ws1"))
+    assert uuid7(3) in pool.state.grants
+    assert [*pool.state.kept] == [uuid7(2)]
+
+
 def test_a_grant_that_returns_is_of_the_group_that_it_had() -> None:
     pool = APool(replace(BY_HOST, stay=StayRule(resurrection=MINUTE)))
     pool.settle(asks(1), asks(2))

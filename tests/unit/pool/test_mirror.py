@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.decide.test_decide_properties import check_indexes
-from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, uuid7
+from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, uuid7
 
 from seatkeeper.server.domain import Guard, Watermark
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -155,6 +155,18 @@ def test_a_listing_takes_away_what_it_does_not_have(mirror: PoolMirror) -> None:
     assert list(mirror.state.grants) == [uuid7(3)]
     assert mirror.state.tickets == {}
     assert [grant.grant_id for grant in mirror.ended] == [uuid7(1)]
+
+
+def test_a_grant_whose_seats_are_taken_over_ends_no_hold(mirror: PoolMirror) -> None:
+    mirror.apply(reported(2, guard_put(), grant_put(1)))
+    (there,) = mirror.state.grants.values()
+    moved = replace(there, grant_id=uuid7(2), fence=9, continues=there.fence, taken_from=NOW)
+    moved_put = Put(KEYS.grant(POOL, uuid7(2)), records.encode_grant(moved))
+    mirror.committed([moved_put, Delete(KEYS.grant(POOL, uuid7(1)))], 3)
+    assert [*mirror.state.grants] == [uuid7(2)]
+    assert mirror.ended == []
+    mirror.committed([Delete(KEYS.grant(POOL, uuid7(2)))], 4)
+    assert [grant.grant_id for grant in mirror.ended] == [uuid7(2)]
 
 
 def test_a_listing_from_before_an_own_commit_takes_nothing_away(mirror: PoolMirror) -> None:

@@ -40,10 +40,13 @@ class HoldStats:
         return HoldStats((*self.recent[1 - RECENT_MAX :], max(held_for, ZERO)))
 
     def with_ended(self, grants: Sequence[Grant], now: Instant) -> HoldStats:
-        """Return the statistics after these grants have been seen to end."""
+        """Return the statistics after these grants have been seen to end.
+
+        What was taken over from another session counts from when it was first granted.
+        """
         stats = self
         for grant in grants[-RECENT_MAX:]:
-            stats = stats.with_hold(timedelta(milliseconds=now - grant.granted_at))
+            stats = stats.with_hold(timedelta(milliseconds=now - grant.held_since))
         return stats
 
     @property
@@ -135,7 +138,7 @@ def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
         return Outlook()
     looked_at = _some(units(PoolSnapshot.of(pool)))
     recent = [length.total_seconds() for length in sorted(holds.recent)]
-    ages = ((max(0, now - grant.granted_at) / 1000, grant.seats) for grant in looked_at)
+    ages = ((max(0, now - grant.held_since) / 1000, grant.seats) for grant in looked_at)
     present = [(age, seats) for age, seats in ages if age <= recent[-1]]
     basis = Basis(
         holds=len(recent),

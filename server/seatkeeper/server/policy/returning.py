@@ -74,10 +74,11 @@ def returning(pool: PoolSnapshot) -> tuple[list[Ticket], Returns, SeatSum]:
     for ticket in pool.waiting():
         if ticket.holder not in holders or ticket.gang:
             continue
-        if not ticket.seats and ticket.grant_id not in there:
-            continue  # it counts once with what is held, and needs none of these
         whole = pool.whole(ticket) if pool.counts_once else ticket
-        if taken := _taken(state, there, whole, in_use):
+        able: Mapping[str, Grant] = there
+        if not ticket.seats and ticket.grant_id not in there:
+            able = _of_group(there, group_in(state, whole))
+        if taken := _taken(state, able, whole, in_use):
             found.append(whole)
             in_use = after(state, in_use, whole, taken)
             returns[ticket.grant_id] = taken
@@ -125,6 +126,15 @@ def without(
 def with_returns(plan: Plan, tickets: list[Ticket], returns: Returns) -> Plan:
     """Return a plan in which these tickets are served first."""
     return replace(plan, serve=[*tickets, *plan.serve], returns=returns)
+
+
+def _of_group(there: Mapping[str, Grant], group: Group) -> Mapping[str, Grant]:
+    """Return the kept grants of a group.
+
+    One that counts once with others needs no seats of these. It takes the place of one all the same, or
+    a kept grant would be left behind by each release, for as long as seats are kept.
+    """
+    return {each: kept for each, kept in there.items() if kept.group == group}
 
 
 def _has_room(pool: PoolSnapshot) -> bool:

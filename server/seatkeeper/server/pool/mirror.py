@@ -62,6 +62,8 @@ class PoolMirror:
         self._tombstones: deque[tuple[int, str]] = deque()
         self._deleted: set[str] = set()
         """The keys of these."""
+        self._taken_over: set[int] = set()
+        """Fences of grants whose seats others have taken over, and that are seen to end next."""
         self.ended: list[Grant] = []
         """Grants seen to end since the caller last looked; the caller empties it."""
         self.expired: list[Grant | Ticket] = []
@@ -254,11 +256,21 @@ class PoolMirror:
         if entry is not None:
             known = made if type(made) is Grant else records.decode_grant(grant_id, entry.value)
             self.state.put_grant(known)
+            if known.taken_from:
+                self._note_taken_over(known)
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self._note_expiry(ended)
+            is_over = ended.fence not in self._taken_over
+            self._taken_over.discard(ended.fence)
             if ended.borrow is None:  # else it is of no session, and no hold as others are
-                self.ended.append(ended)
+                if is_over:
+                    self.ended.append(ended)
                 self.state.completed.add_ended(ended.session_id, grant_id)
+
+    def _note_taken_over(self, grant: Grant) -> None:
+        """Note from which grant seats were taken over: its end, which comes next, ends no hold."""
+        if any(each.fence == grant.continues for each in self.state.grants.values()):
+            self._taken_over.add(grant.continues)
 
     def _apply_ticket(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
