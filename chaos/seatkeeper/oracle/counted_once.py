@@ -116,7 +116,10 @@ class CountLedger:
         ids = {grant.grant_id for grant in new}
         before = [grant for grant in held if grant.grant_id not in ids]
         takes = newly_taken(new, [*before, *late])
-        fresh = [takes.get(each.grant_id, each) for each in made]
+        # Who takes over what was kept takes nothing either, of what others of its group go on with.
+        beside = [grant for grant in before if not grant.continues or grant not in made]
+        takes_again = newly_taken((each for each in made if each.continues), [*beside, *late])
+        fresh = [{**takes_again, **takes}[each.grant_id] for each in made]
         found = list(takes.values())
         return Made(
             before,
