@@ -191,6 +191,13 @@ def test_all_that_is_named_is_the_same_and_known(
     assert pool.state.held == (1 if together else 2)
 
 
+def test_two_of_whose_host_nothing_is_known_are_two() -> None:
+    pool = APool(PoolPolicy(count_once=("holder", "host")), seats=2)
+    pool.settle(asks(1, host=""))
+    pool.settle(asks(2, host=""))
+    assert pool.state.held == 2
+
+
 def test_displays_count_by_their_label() -> None:
     pool = APool(PoolPolicy(count_once=("label:display",)))
     labels = (("display", "ws1:0"), ("tool", "a"))

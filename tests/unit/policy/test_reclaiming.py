@@ -116,6 +116,16 @@ def test_nothing_is_called_back_while_the_pool_is_drained() -> None:
         pytest.param(
             a_pool(*FULL, wants(9, "nlp")), [4], id="the youngest of who has too much"
         ),
+        pytest.param(
+            a_pool(
+                *(held(1, "cv", 2), held(2, "cv", 2), held(3, "cv"), wants(9, "nlp", 2)),
+                seats=5,
+                projects=TWO_EACH,
+                rule=replace(RULE, hourly=1),
+            ),
+            [2],
+            id="not the small one that came first, where the large one is enough",
+        ),
         pytest.param(a_pool(*FULL, wants(9, "nlp"), rule=None), [], id="no rule"),
         pytest.param(a_pool(*FULL, wants(9, "asr")), [], id="no guarantee of its own"),
         pytest.param(a_pool(*FULL), [], id="none waits"),
