@@ -94,7 +94,8 @@ async def follow(store: Store, prefix: str, view: Followed, observer: RelistObse
 
     Between the end of a watch and the next listing the view is old, never wrong: it is brought
     up to date by the listing, including what was deleted meanwhile. Retries pause for up to 2 s,
-    with jitter, so that a cluster of nodes does not fall upon a store that comes back.
+    with jitter, so that a cluster of nodes does not fall upon a store that comes back. What ``view``
+    raises is logged, and all is read again.
     """
     pause = PAUSE_MIN
     while True:
@@ -112,6 +113,11 @@ async def follow(store: Store, prefix: str, view: Followed, observer: RelistObse
             if view.is_current:  # else there was no watch: the listing has failed
                 observer.relisted(prefix, why)
                 _logger.debug("watch_ended", extra={"what": prefix, "error": why})
+        except Exception as error:
+            # A bug, or a record that nothing expects. If this ended here, the view would stay old, and
+            # who asks would wait for an answer that never comes.
+            observer.relisted(prefix, f"{type(error).__name__}: {error}")
+            _logger.exception("view_failed", extra={"what": prefix})
         finally:
             view.is_current = False
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
