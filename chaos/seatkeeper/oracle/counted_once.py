@@ -118,8 +118,9 @@ class CountLedger:
         takes = newly_taken(new, [*before, *late])
         # Who takes over what was kept takes nothing either, of what others of its group go on with.
         beside = [grant for grant in before if not grant.continues or grant not in made]
-        takes_again = newly_taken((each for each in made if each.continues), [*beside, *late])
-        fresh = [{**takes_again, **takes}[each.grant_id] for each in made]
+        taking_over = newly_taken((each for each in made if each.continues), [*beside, *late])
+        takes_all = taking_over | takes
+        fresh = [takes_all[each.grant_id] for each in made]
         found = list(takes.values())
         return Made(
             before,

@@ -272,9 +272,9 @@ Number = TypeVar("Number", int, float)
 
 def with_parts(policy: PoolPolicy, own: Mapping[str, Number]) -> dict[str, Number]:
     """Return what each project has with its parts."""
-    found: dict[str, Number] = {}
     if not any(policy.parts):
         return dict(own)
+    found: dict[str, Number] = {}
     for project, count in own.items():
         for each in policy.path(project):
             found[each] = found.get(each, 0) + count

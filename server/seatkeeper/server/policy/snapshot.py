@@ -162,8 +162,6 @@ class PoolSnapshot:
         whose turn it is. Costs a look at each project that waits.
         """
         stored = self.state.projects.queues
-        if not stored and not self.new:
-            return {}
         new = _by_project(sorted(self.new, key=queue_key))
         return {
             name: self._of_project(stored.get(name, ()), new.get(name, ()))
@@ -179,7 +177,7 @@ class PoolSnapshot:
         return map(self.charged, able) if self.counts_once else able
 
     def held_by_project(self) -> Mapping[str, int]:
-        """Return how many seats each project holds; of those alone that hold any."""
+        """Return how many seats each project holds, of those that hold any. Not a copy: read only."""
         stored = self.state.projects.sum
         if not self.ended:
             return stored.held
