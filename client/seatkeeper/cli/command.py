@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from seatkeeper.cli.connection import Claimant, Connection
 from seatkeeper.cli.exits import EndedBySignal, say_interrupted
-from seatkeeper.hold.signals import PERSON, caught
+from seatkeeper.hold.signals import PERSON, caught, waking
 
 P = ParamSpec("P")
 
@@ -131,7 +131,8 @@ def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
 
         for number in caught(*PERSON):
             before[number] = signal.signal(number, end)
-        await main
+        with waking(loop):
+            await main
 
     try:
         asyncio.run(guarded())

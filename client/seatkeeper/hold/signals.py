@@ -12,9 +12,12 @@ here and in the command. Python itself ignores PIPE and XFSZ, so those cannot be
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 TAKEN = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -37,6 +40,8 @@ STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Those that end no process that does not expect them."""
 _OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+WAKES_MAX = 4096
+"""How many signals are read at once; there is one byte for each, and no more are kept."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,44 @@ class Signals:
 def caught(*numbers: signal.Signals) -> list[signal.Signals]:
     """Return those of ``numbers`` that may be caught: what was ignored at our start stays so."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let a signal that has a handler wake ``loop``, which runs on the main thread.
+
+    The interpreter calls a handler of `signal.signal` at its next step. A loop that was about to
+    sleep, or whose signal the kernel gave to another thread, takes none until something else wakes
+    it: `SIGINT` would be taken with the next event, and where none comes, never.
+    """
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(reader, reader.recv, WAKES_MAX)
+        try:
+            yield
+        finally:
+            loop.remove_reader(reader)
+            signal.set_wakeup_fd(before)
+
+
+def wait_for_child(
+    child: int, forward: Callable[[int], None], numbers: list[signal.Signals]
+) -> int:
+    """Wait until ``child`` has ended, and return what `os.waitpid` says of it.
+
+    Each of ``numbers``, which the caller has blocked along with ``SIGCHLD`` before it forked, is
+    handed to ``forward``; they are taken one by one, so none falls between two steps.
+    """
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended == child:
+            return status
+        number = signal.sigwait({*numbers, signal.SIGCHLD})
+        if number != signal.SIGCHLD:
+            forward(number)
 
 
 def stop_ourselves(number: int) -> None:

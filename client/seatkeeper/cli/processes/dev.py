@@ -17,7 +17,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.processes.common import AGENT_NEEDS, SERVER_NEEDS, installed
 from seatkeeper.core.extras import explain
-from seatkeeper.hold.signals import caught
+from seatkeeper.hold.signals import caught, wait_for_child
 
 if TYPE_CHECKING:
     from seatkeeper.devcluster.cluster import Cluster
@@ -169,20 +169,23 @@ def _leave_the_terminal() -> None:
     """
     sys.stdout.flush()
     terminal = Terminal()
+    numbers = caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # ignored, it would leave us without exit codes
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*numbers, signal.SIGCHLD})
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.setpgid(0, 0)
         die_with_parent(os.getppid())
         return
 
-    def forward(number: int, frame: object) -> None:
+    def forward(number: int) -> None:
         is_reload = number == signal.SIGHUP and not terminal.is_gone
         os.kill(child, signal.SIGHUP if is_reload else signal.SIGTERM)
 
-    for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, forward)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(wait_for_child(child, forward, numbers))
     # Nothing but the exit code: what was to be said and flushed, the child did.
     os._exit(code if code >= 0 else 128 - code)
 
