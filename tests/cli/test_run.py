@@ -201,7 +201,8 @@ def test_another_pool_will_do_where_it_is_said(cluster: Cluster, pool: str) -> N
     with cluster.client.seat(pool):
         result = cluster("run", "--json", *options[1:], *program).check()
         assert result.out == f"{other}\n"
-        granted, ended = map(json.loads, result.err.splitlines())
+        events = [json.loads(line) for line in result.err.splitlines()]
+        granted, ended = [each for each in events if each["event"] != "queued"]
         assert (granted["event"], granted["pool"], ended["event"]) == (
             "granted",
             other,
@@ -225,7 +226,9 @@ def test_seats_of_several_pools_are_held_together(cluster: Cluster, pool: str) -
     assert [cluster.look(each).held for each in (pool, other)] == [0, 0]
     with cluster.client.seat(other, seats=2):
         waits = ("run", "--pool", pool, "--with", f"{other}:2", "--wait", "1", "--", "true")
-        cluster(*waits).refused(Exit.NO_SEAT)
+        said = cluster(*waits)
+        assert f"waiting for a seat of {other}: place 1" in said.err
+        assert f"in time, of {pool}, {other}" in said.refused(Exit.NO_SEAT)
         assert cluster.look(pool).held == 0
 
 
@@ -291,6 +294,7 @@ def test_a_seat_is_taken_over_by_another_command(
         ("--or", "b"),
         ("--as", "gpu"),
         ("--wait", "0"),
+        ("--project", "cv"),
     ],
 )
 def test_what_a_grant_has_already_is_not_said_beside_it(option: tuple[str, str]) -> None:

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,7 @@ def test_no_line_does_so_either(as_what: str, capsys: pytest.CaptureFixture[str]
                 fail(*explained)
         case "waiting":
             waiting.Waiting(NASTY).queued(place)
+            waiting.Waiting("a").queued(replace(place, pool=NASTY))
         case "build":
             screen = build_command._Screen(NASTY, as_json=False)
             screen.queued(place)

@@ -161,7 +161,8 @@ async def test_a_waiting_request_gets_its_place_and_is_then_served(
         await eventually(lambda: bool(places))
     grant = await waiting
     seconds = [timedelta(seconds=number) for number in (90, 60, 200)]
-    assert places == [QueuePosition(1, seconds[0], between=(seconds[1], seconds[2]))]
+    between = (seconds[1], seconds[2])
+    assert places == [QueuePosition(1, seconds[0], between=between, pool="tensorrt")]
     assert grant.fence == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from seatkeeper.cli.command import claiming
 from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, say_interrupted
+from seatkeeper.core import environment as variables
+from seatkeeper.core.errors import NoSeatFree
 from seatkeeper.core.gang import AFTER_MAX_SECONDS, ALTERNATIVES_MAX, GANG_MAX
 from seatkeeper.core.validate import SEATS_MAX
 from seatkeeper.hold.signals import PERSON, Signals
@@ -187,9 +190,13 @@ def run(
         closed=streams.closed_at_start,
     )
     report = RunReport(command[0], asked.pool, as_json=at.json)
-    code = _run_to_end(
-        Runner(config, connect, Signals(), notify=report.write, die=die_of), asked.pool
-    )
+    runner = Runner(config, connect, Signals(), notify=report.write, die=die_of)
+    try:
+        code = _run_to_end(runner, asked.pool)
+    except NoSeatFree as error:
+        if asked.take_over is None:
+            raise
+        fail(Exit.NO_SEAT, str(error))  # it would not help to wait
     if code is None:
         raise SystemExit(int(Exit.SEAT_LOST))
     if -code in PERSON:
@@ -208,7 +215,8 @@ def _together(asked: Asked) -> dict[str, int]:
         if not name or name == asked.pool or name in found or not 0 < seats <= SEATS_MAX:
             fail(
                 Exit.USAGE,
-                f"--with {said}: NAME or NAME:SEATS, each pool once, 1 to {SEATS_MAX} seats",
+                f"--with {said}: NAME or NAME:SEATS, each pool once and not {asked.pool}, which is "
+                f"that of --pool; 1 to {SEATS_MAX} seats",
             )
         found[name] = seats
         if len(found) >= GANG_MAX:
@@ -231,6 +239,7 @@ def _said_beside(at: Claimant, asked: Asked) -> str:
         "--priority": terms.get("priority"),
         "--label": terms.get("labels"),
         "--as": terms.get("cost_class"),
+        "--project": at.project != os.environ.get(variables.PROJECT, "default"),
     }
     return next((option for option, value in said.items() if value), "")
 
@@ -248,8 +257,8 @@ def _alternatives(pool: str, others: list[str]) -> dict[str, float]:
         if not name or name == pool or name in found or not last <= after <= AFTER_MAX_SECONDS:
             fail(
                 Exit.USAGE,
-                f"--or {said}: NAME or NAME:SECONDS, each pool once, at most a day, and never less "
-                "than for the one before",
+                f"--or {said}: NAME or NAME:SECONDS, each pool once and not {pool}, which is that of "
+                "--pool; at most a day, and never less than for the one before",
             )
         found[name] = last = after
         if len(found) >= ALTERNATIVES_MAX:

@@ -25,6 +25,7 @@ def queued_event(place: QueuePosition) -> Json:
     }
     return {
         "event": "queued",
+        "pool": place.pool,
         "position": place.position,
         "estimate_seconds": estimate,
         "estimate_between_seconds": place.between
@@ -56,8 +57,10 @@ class Waiting:
     """One line that is rewritten on a terminal; a line for each change elsewhere."""
 
     def __init__(self, pool: str, *, notify: Callable[[Json], None] | None = None) -> None:
-        """``notify``: report to a program instead, as JSON."""
-        self._pool = printable(pool)
+        """``pool``: where a place does not say; ``notify``: report to a program instead, as JSON."""
+        self._pool = pool
+        self._places: dict[str, str] = {}
+        """By pool, what was said last."""
         self._notify = notify
         self._rewrites = sys.stderr.isatty()
         self._width = 0
@@ -67,13 +70,15 @@ class Waiting:
         if self._notify is not None:
             self._notify(queued_event(place))
             return
-        left = outlook(place)
-        line = f"seatkeeper: waiting for a seat of {self._pool}: place {place.position}{left}"
+        pool = printable(place.pool or self._pool)
+        self._places[pool] = said = f"{pool}: place {place.position}{outlook(place)}"
+        line = "seatkeeper: waiting for a seat of "
         if self._rewrites:
+            line += "; of ".join(self._places.values())
             print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
             self._width = len(line)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(line + said, file=sys.stderr, flush=True)
 
     def done(self) -> None:
         """Leave a clean line for the next writer."""

@@ -201,10 +201,11 @@ class AsyncSeatClient(TakesAgain):
         the request waits it holds nothing, so two such requests never wait for one another. It is
         granted when the order of service of each pool would serve it and the seats are free, and
         requests for one pool alone pass it meanwhile. Other arguments as for `seat`, without
-        ``on_queued`` and ``work_key``; ``wait`` must not be 0, and ``on_state`` is called for each of
-        the pools. Entering returns the grants by pool, and raises what `acquire` raises, or
-        `ServiceTooOld`. Leaving raises `SeatLost` when any were lost meanwhile, unless the body raised
-        something itself, or ``check`` is False.
+        ``work_key``; ``wait`` must not be 0, ``on_queued`` is called for the place in each of the
+        queues (``place.pool`` says which), and ``on_state`` for each of the pools. Entering returns
+        the grants by pool, and raises what `acquire` raises, or `ServiceTooOld`. Leaving raises
+        `SeatLost` when any were lost meanwhile, unless the body raised something itself, or ``check``
+        is False.
         """
         return AsyncGang(self, seats, **terms)
 

@@ -152,6 +152,7 @@ class SeveralPools(ABC):
                 labels=self._terms.get("labels"),
                 cost_class=self._terms.get("cost_class", ""),
                 token=self._terms.get("token", False),
+                on_queued=self._terms.get("on_queued"),
                 on_state=self._terms.get("on_state"),
             )
             found.append(request)
@@ -191,6 +192,9 @@ class AsyncGang(SeveralPools):
         await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
         for pool, task in tasks.items():
             if task.done() and (error := task.exception()) is not None:
+                if type(error) is NoSeatFree:
+                    # Of all of them, and not of the one whose answer came first.
+                    raise NoSeatFree(self._none_free()) from error
                 raise explained(pool, error)
         return {pool: task.result() for pool, task in tasks.items()}
 

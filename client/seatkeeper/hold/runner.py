@@ -308,6 +308,9 @@ class SeatRunner:
             self._notify(GivenBack(self._interrupted_by))
         return outcome
 
+    def _on_queued(self, place: QueuePosition) -> None:
+        self._notify(Queued(place))
+
     async def _take(self, client: AsyncSeatClient) -> Sequence[AsyncGrant]:
         config = self._config
         # The command finds a token, from its first moment on.
@@ -321,6 +324,7 @@ class SeatRunner:
                 {config.pool: config.seats, **config.together},
                 **config.terms,
                 token=True,
+                on_queued=self._on_queued,
                 on_state=self._on_state,
             )
             grants = await gang.take()
@@ -331,6 +335,7 @@ class SeatRunner:
                 seats=config.seats,
                 **config.terms,
                 token=True,
+                on_queued=self._on_queued,
                 on_state=self._on_state,
             )
             return [*(await one_of.take()).values()]
@@ -339,7 +344,7 @@ class SeatRunner:
             seats=config.seats,
             **config.terms,
             token=True,
-            on_queued=lambda place: self._notify(Queued(place)),
+            on_queued=self._on_queued,
             on_state=self._on_state,
         )
         return [acquired]

@@ -125,7 +125,7 @@ class KeptSession:
             # In whatever thread reads the socket.
             if isinstance(answer, Frame) and answer.op == "queued":
                 if on_queued is not None:
-                    place = _position(answer)
+                    place = _position(answer, wanted.pool)
                     _in_loop(loop, functools.partial(call_back, on_queued, place))
             elif number in self._grants:
                 self._on_update(number, answer)
@@ -346,7 +346,7 @@ def _notify(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingSt
     _in_loop(loop, functools.partial(call_back, on_state, state))
 
 
-def _position(answer: Frame) -> QueuePosition:
+def _position(answer: Frame, pool: str) -> QueuePosition:
     estimate = answer["estimate"]
     between = answer.header.get("between")
     return QueuePosition(
@@ -355,6 +355,7 @@ def _position(answer: Frame) -> QueuePosition:
         basis_from(answer["basis"]),
         bool(answer.header.get("waits_for_work")),
         None if between is None else _span(*between),
+        pool,
     )
 
 

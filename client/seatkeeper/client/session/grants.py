@@ -83,6 +83,7 @@ class HeldTerms(SeatTerms, total=False):
 class GangTerms(PlainTerms, total=False):
     """What a request for seats of several pools may say beside these."""
 
+    on_queued: OnQueued | None
     on_state: OnState | None
     token: bool
     check: bool

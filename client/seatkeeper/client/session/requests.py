@@ -55,6 +55,8 @@ class QueuePosition:
     between: tuple[timedelta, timedelta] | None = None
     """Between which two times the grant is expected with odds of four in five; None: too little is
     known."""
+    pool: str = ""
+    """In whose queue."""
 
 
 class Believed(Protocol):

@@ -243,7 +243,12 @@ class Tables:
                 low, high = seconds(queued.estimate_low), seconds(queued.estimate_high)
                 between = timedelta(seconds=low), timedelta(seconds=high)
             place = QueuePosition(
-                queued.position, estimate, _basis(queued), queued.waits_for_work, between
+                queued.position,
+                estimate,
+                _basis(queued),
+                queued.waits_for_work,
+                between,
+                ask.wanted.pool,
             )
             call_back(ask.on_queued, place)
 

@@ -40,6 +40,10 @@ NO_ROOM = (
     "more seats are held than the pool has by now; nothing is granted until some are released"
 )
 TAKEN_OVER = "its holder has taken the seats over in another of its sessions, under a new fence"
+TOGETHER = (
+    "these seats were asked for together with those of other pools, or as one of several alternatives: "
+    "they stay where they are"
+)
 SHARED = (
     "other grants count once with it where it is, and would not there: the seats stay with them; ask "
     "for others"
@@ -101,7 +105,7 @@ def _not_there(command: TakeOver, taken: Grant | Ticket | None) -> str:
         return NOT_THERE.format(command.taken_id)
     if isinstance(taken, Ticket):
         return "the request waits, and holds no seat; cancel it, and ask for one here"
-    return "these seats were asked for together with those of other pools, and stay with them"
+    return TOGETHER
 
 
 def _not_movable(draft: Draft, command: TakeOver, taken: Grant) -> tuple[Refusal, str] | None:
