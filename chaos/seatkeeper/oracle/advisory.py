@@ -61,7 +61,7 @@ class AdvisoryLedger:
             if not least <= grant.seats_beyond <= most:
                 said = f"{grant.grant_id} has {grant.seats_beyond} seats beyond the capacity"
                 yield f"{said}, by its mark, and {least} to {most} are"
-            takes = few_after > few
+            takes = few_after > few and not grant.continues  # or its holder had them before
             before.append(grant)
             if grant.mark:
                 continue

@@ -463,7 +463,8 @@ class _PoolLedger:
                 self._rewrite(revision, before, ticket)
         known = self._view_revision or self._last_decision
         for message in self._reclaims.settle(
-            *(revision, known, self._held, self._waiting.values(), gone, self._shares)
+            *(revision, known, self._held, self._waiting.values(), gone, self._shares),
+            kept={**kept_before, **self._stays.kept},
         ):
             self._fault(FaultKind.CALLED_BACK, revision, message)
         for message in self._borrows.settle(

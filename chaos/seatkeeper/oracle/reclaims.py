@@ -121,10 +121,14 @@ class ReclaimLedger:
         waiting: Iterable[StoredTicket],
         gone: Iterable[StoredGrant | StoredTicket],
         shares: Mapping[str, StoredShare],
+        *,
+        kept: Mapping[str, StoredGrant],
     ) -> Iterator[str]:
         """Check the revision at hand, and go on to the next; yield what is wrong.
 
         ``gone``: what it ended. ``view_revision``: up to which the decision knew of everything.
+        ``kept``: seats that no session holds, and that are kept for those who had them: their projects
+        have them, and they cannot be called back.
         """
         decided, taken = self._decided, self._taken
         self._decided, self._taken = None, set()
@@ -159,7 +163,7 @@ class ReclaimLedger:
                 continue
             if reclaim.project not in asking:
                 yield f"{grant_id} is called back for {reclaim.project}, which does not wait"
-            yield from _under_guarantee(grant_id, decided, known, shares)
+            yield from _under_guarantee(grant_id, decided, {**kept, **known}, shares)
         self._running = decided
 
     def _taken_over(

@@ -12,9 +12,11 @@ from tests.unit.oracle.test_chaos_history import (
     granted,
     guard,
     kinds,
+    mark,
     put,
     spec,
 )
+from tests.unit.oracle.test_taken_over import decided
 
 from seatkeeper.core.counting import Counting
 from seatkeeper.core.pool_rules import PoolRules, Who
@@ -82,3 +84,13 @@ def test_a_decision_may_not_know_yet_what_has_gone_with_its_session() -> None:
     assert checked(*before, [grant_gone(1)], [granted(g(2)), guard()]).is_correct
     known = checked(*before, [grant_gone(1)], [guard()], [granted(g(2, 1, 1)), guard()])
     assert kinds(known) == [FaultKind.MARK]
+
+
+def test_what_is_taken_over_after_a_limit_was_lowered_needs_no_mark() -> None:
+    """Its holder had the seats before, as in a pool that binds."""
+    before = [[of(PLAIN)], [granted(g(1)), guard()], [granted(g(2)), guard()], [of(LIMITED)]]
+    elsewhere = replace(g(3), session_id="elsewhere", continues=2, taken_from=g(2).granted_at)
+    moved = [granted(elsewhere), grant_gone(2), mark("s2", 2), decided(2)]
+    assert checked(*before, moved).is_correct
+    fresh = [granted(g(3)), grant_gone(2), mark("s2", 2), decided()]
+    assert kinds(checked(*before, fresh)) == [FaultKind.MARK]
