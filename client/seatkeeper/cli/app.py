@@ -77,6 +77,10 @@ COMMANDS = {
     "agent": Entry("processes.agent", "Run one build agent."),
     "agent list": Entry("agent_list", "List build agents, and what they build."),
     "agent drain": Entry("agent_drain", "Have a build agent finish what it builds, and leave."),
+    "ledger": Entry(
+        "processes.ledger", "Write who used which seats into a database, for reports."
+    ),
+    "report": Entry("processes.report", "Show who used what, from the ledger's database."),
     "adopt": Entry(
         "processes.adopt", "After restoring etcd: make it safe to start nodes on it."
     ),

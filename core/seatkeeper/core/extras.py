@@ -32,6 +32,7 @@ MODULES: Final[Mapping[str, Mapping[str, str]]] = {
         "onnxruntime_ep_nv_tensorrt_rtx": "onnxruntime-ep-nv-tensorrt-rtx-cu13",
         "tensorrt_rtx_bindings": "tensorrt-rtx-cu13-bindings",
     },
+    "ledger": {"alembic": "alembic", "sqlalchemy": "sqlalchemy"},
     "chaos": {"matplotlib": "matplotlib"},
     "store": {"fsspec": "fsspec", "obstore": "obstore"},
 }

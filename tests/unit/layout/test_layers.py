@@ -114,6 +114,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
         *("seatkeeper.artifacts.stores", "seatkeeper.builder", CLIENT),
     ),
+    # Who used what.
+    "seatkeeper.ledger": (
+        *("seatkeeper.core", "seatkeeper.core.serving"),
+        *(SERVER, f"{SERVER}.domain", f"{SERVER}.store", f"{SERVER}.events"),
+    ),
     # Trying a service with faults. The checker reads the store, and shares no code with a node.
     "seatkeeper.oracle": (f"{SERVER}.store",),
     "seatkeeper.devcluster": ("seatkeeper.core", CLIENT),
@@ -130,7 +135,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "seatkeeper.cli.processes": (
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
         *("seatkeeper.hold", "seatkeeper.cli", CLIENT, f"{CLIENT}.*", SERVER, f"{SERVER}.*"),
-        *("seatkeeper.agent", "seatkeeper.devcluster", "seatkeeper.chaos"),
+        *("seatkeeper.agent", "seatkeeper.ledger", "seatkeeper.devcluster", "seatkeeper.chaos"),
     ),
 }
 CIRCLE = {"seatkeeper.builder", "seatkeeper.builder.backends"}

@@ -45,6 +45,7 @@ from seatkeeper.server.events.usage import (
     ticket_ends,
 )
 from seatkeeper.server.store import Change, Listing, records
+from seatkeeper.server.store.formats import RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 
@@ -59,6 +60,7 @@ class _Revision:
     denied: dict[str, Denied] = field(default_factory=dict)
     facts: Facts | None = None
     """None: no decision was made."""
+    unreadable: list[RecordUnreadable] = field(default_factory=list)
 
 
 class UsageHistory:
@@ -70,11 +72,14 @@ class UsageHistory:
         self._seats = self._keys.seats("")[:-1]
         self._grants: dict[tuple[str, str], Grant] = {}
         self._tickets: dict[tuple[str, str], Ticket] = {}
+        self.unreadable: list[RecordUnreadable] = []
+        """Records of what was read last that this version does not understand: passed over."""
 
     def begin(self, listing: Listing) -> None:
         """Go on after a listing of all that is below the prefix. What it has is no event."""
         self._grants.clear()
         self._tickets.clear()
+        self.unreadable.clear()
         changes = (Change(each.key, each, listing.revision) for each in listing.entries)
         for pool, revision in self._by_pool(changes).items():
             self._take(pool, revision)
@@ -91,6 +96,7 @@ class UsageHistory:
             if change.entry is None and change.key.startswith(sessions)
         }
         events: list[UsageEvent] = []
+        self.unreadable.clear()
         for pool, revision in self._by_pool(changes).items():
             events += self._ends(pool, revision, ended, seen_at)
             events += self._begins(pool, revision)
@@ -143,6 +149,7 @@ class UsageHistory:
                 yield ticket_begins(pool, ticket)
 
     def _take(self, pool: str, revision: _Revision) -> None:
+        self.unreadable += revision.unreadable
         for grant_id in revision.grants_ended:
             self._grants.pop((pool, grant_id), None)
         for grant_id in revision.tickets_ended:
@@ -164,6 +171,13 @@ def usage_events(
 
 
 def _note(revision: _Revision, kind: str, name: str, change: Change) -> None:
+    try:
+        _decode(revision, kind, name, change)
+    except RecordUnreadable as error:
+        revision.unreadable.append(error)
+
+
+def _decode(revision: _Revision, kind: str, name: str, change: Change) -> None:
     entry = change.entry
     match kind:
         case "grants" if entry is None:

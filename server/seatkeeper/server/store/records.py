@@ -424,3 +424,13 @@ def decode_watermark(value: bytes, key: str = "a watermark") -> Watermark:
         ],
         kept(record, value),
     )
+
+
+def deployment_id_of(key: str, value: bytes) -> str:
+    """Return the id of the service that the record of a deployment names."""
+    return parsed(state_pb2.DeploymentRecord, key, value).deployment_id
+
+
+def encode_elected_ledger(writer: str, at: Instant) -> bytes:
+    """Return the record of the ledger that writes, since ``at``."""
+    return state_pb2.LedgerRecord(writer=writer, elected_at_millis=at).SerializeToString()

@@ -23,6 +23,7 @@ FOLDERS = {
     "seatkeeper-server": "server",
     "seatkeeper-builder": "builder",
     "seatkeeper-testing": "client/seatkeeper/testing",
+    "seatkeeper-ledger": "ledger",
     "seatkeeper-chaos": "chaos",
 }
 PROVIDED_BY = {
@@ -63,6 +64,7 @@ PROBES = {
         "with InMemoryService({'p': 1}) as service, service.client() as client:\n"
         "    client.acquire('p').release()"
     ),
+    "seatkeeper-ledger": "import seatkeeper.ledger.main, seatkeeper.ledger.questions",
     "seatkeeper-chaos": "import seatkeeper.chaos.trial, seatkeeper.devcluster.etcd_process",
 }
 
