@@ -7,11 +7,11 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select
-from tests.ledger.written import Counted, counted, written
+from sqlalchemy import select
+from tests.ledger.conftest import Opened
+from tests.ledger.written import Counted, counted, reading, written
 from tests.unit.events.test_usage_of_a_workload import Service
 from tests.unit.kit import KEYS
 from tests.unit.loops import Loops
@@ -22,7 +22,6 @@ from seatkeeper.ledger.database import (
     NewHistory,
     Taken,
     TakenOver,
-    open_database,
 )
 from seatkeeper.ledger.following import LedgerFollower
 from seatkeeper.ledger.rows import Page
@@ -78,11 +77,6 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "PENDING_MAX", 0)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
 def follower(service: Service, database: LedgerDatabase | Mortal) -> LedgerFollower:
     loops = service.loops
     return LedgerFollower(loops.store, database, loops.clock, keys=KEYS)  # type: ignore[arg-type]  # a stand-in
@@ -117,10 +111,10 @@ async def a_history(loops: Loops, seed: object) -> Service:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_killed_at_any_write_it_has_every_row_once(
-    seed: int, loops: Loops, url: str
+    seed: int, loops: Loops, url: str, opened: Opened
 ) -> None:
     service, rng = await a_history(loops, seed), random.Random(seed)
-    database = open_database(url)
+    database = opened()
     await caught_up(
         follower(service, database), loops.store
     )  # it begins before anything happens
@@ -135,13 +129,15 @@ async def test_killed_at_any_write_it_has_every_row_once(
             break
     assert kills >= KILLS_MIN // len(SEEDS)
     assert written(url) == await there(service)
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         assert connection.execute(select(gaps)).all() == []
 
 
-async def test_a_request_that_began_and_ended_is_one_row(loops: Loops, url: str) -> None:
+async def test_a_request_that_began_and_ended_is_one_row(
+    loops: Loops, url: str, opened: Opened
+) -> None:
     service = await a_history(loops, "once")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     await service.work()
     await caught_up(follower(service, database), loops.store)
@@ -152,9 +148,9 @@ async def test_a_request_that_began_and_ended_is_one_row(loops: Loops, url: str)
     assert {*used.values(), *unserved.values()} == {1}
 
 
-async def test_two_at_once_write_every_row_once(loops: Loops, url: str) -> None:
+async def test_two_at_once_write_every_row_once(loops: Loops, url: str, opened: Opened) -> None:
     service = await a_history(loops, "two")
-    first, second = open_database(url), open_database(url)
+    first, second = opened(), opened()
     await caught_up(follower(service, first), loops.store)
     await service.work()
     one, other = follower(service, first), follower(service, second)
@@ -173,23 +169,27 @@ async def test_two_at_once_write_every_row_once(loops: Loops, url: str) -> None:
     assert written(url) == await there(service)
 
 
-async def test_one_that_was_taken_over_writes_nothing(loops: Loops, url: str) -> None:
+async def test_one_that_was_taken_over_writes_nothing(
+    loops: Loops, url: str, opened: Opened
+) -> None:
     service = await a_history(loops, "taken")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     old = database.take_over("old")
     standing = old.standing
     assert standing is not None
-    open_database(url).take_over("new")
+    opened().take_over("new")
     page = Page(standing, replace(standing, revision=standing.revision + 1))
     with pytest.raises(TakenOver):
         database.write(page, old.epoch)
     assert database.take_over("old again").standing == standing
 
 
-async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(loops: Loops, url: str) -> None:
+async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(
+    loops: Loops, url: str, opened: Opened
+) -> None:
     service = await a_history(loops, "gap")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     await service.work()
     with contextlib.suppress(Killed):
@@ -201,7 +201,7 @@ async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(loops: Loops, ur
     loops.store.compact(stood.revision + 2)
     await caught_up(follower(service, database), loops.store)
 
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         (gap,) = connection.execute(select(gaps)).all()
     latest = changes[-1].revision
     assert (gap.cause, gap.from_revision, gap.to_revision) == (
@@ -219,7 +219,7 @@ async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(loops: Loops, ur
     }
     known = {row for row in before if (row.until_revision or latest + 1) <= stood.revision}
     assert known <= used.keys()
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         lost = connection.execute(select(grants).where(grants.c.end_reason == "GAP")).all()
     ended = {row.fence for row in before - known if row.until_revision is not None}
     assert {row.fence for row in lost} == ended != set()
@@ -229,9 +229,11 @@ async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(loops: Loops, ur
     }
 
 
-async def test_another_etcd_begins_another_history(loops: Loops, url: str) -> None:
+async def test_another_etcd_begins_another_history(
+    loops: Loops, url: str, opened: Opened
+) -> None:
     service = await a_history(loops, "other")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     await service.work()
     await caught_up(follower(service, database), loops.store)
@@ -242,7 +244,7 @@ async def test_another_etcd_begins_another_history(loops: Loops, url: str) -> No
         [entry for entry in listing.entries if not any(each in entry.key for each in others)]
     )
     await caught_up(follower(service, database), loops.store)
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         (gap,) = connection.execute(select(gaps)).all()
         rows = connection.execute(select(grants).where(grants.c.grant_id.in_(held))).all()
     assert (gap.cause, gap.history) == ("another store", 2)
@@ -250,9 +252,11 @@ async def test_another_etcd_begins_another_history(loops: Loops, url: str) -> No
     assert {row.end_reason for row in rows if row.ended_at} == {"GAP"}
 
 
-async def test_a_store_that_went_back_and_grew_again_is_noticed(loops: Loops, url: str) -> None:
+async def test_a_store_that_went_back_and_grew_again_is_noticed(
+    loops: Loops, url: str, opened: Opened
+) -> None:
     service = await a_history(loops, "fork")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     await service.work()
     await caught_up(follower(service, database), loops.store)
@@ -261,22 +265,22 @@ async def test_a_store_that_went_back_and_grew_again_is_noticed(loops: Loops, ur
     kept = changes[len(changes) // 2].revision
     loops.store = await a_fork(changes, kept, cluster_id)
     await caught_up(follower(service, database), loops.store)
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         (gap,) = connection.execute(select(gaps)).all()
     assert (gap.cause, gap.history) == ("restored", 2)
     taken = database.take_over("")
     assert taken.standing is not None
     assert taken.standing.history == 2
     await caught_up(follower(service, database), loops.store)  # and it goes on from there
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         assert len(connection.execute(select(gaps)).all()) == 1
 
 
 async def test_a_record_that_is_none_is_a_gap_and_the_rest_is_written(
-    loops: Loops, url: str
+    loops: Loops, url: str, opened: Opened
 ) -> None:
     service = await a_history(loops, "damaged")
-    database = open_database(url)
+    database = opened()
     await caught_up(follower(service, database), loops.store)
     key = KEYS.grant("other", "damaged")
     done = await loops.store.commit([Put(key, b"\xff\xff")])
@@ -286,7 +290,7 @@ async def test_a_record_that_is_none_is_a_gap_and_the_rest_is_written(
     used, _ = written(url)
     assert used.total() > 3
     assert "damaged" not in {row.grant_id for row in used}
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         (gap,) = connection.execute(select(gaps)).all()
     assert (gap.cause, gap.from_revision, gap.to_revision) == (
         *("unreadable", done.revision, done.revision),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
-from tests.cli.commands import seatkeeper
+from tests.cli.commands import in_process
+from tests.ledger.conftest import Opened
+from tests.ledger.written import reading
 from tests.unit.kit import NOW, POOL
 
 from seatkeeper.cli.exits import Exit
@@ -36,15 +36,8 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[LedgerDatabase]:
-    database = open_database(url)
-    yield database
-    database.close()
+def database(opened: Opened) -> LedgerDatabase:
+    return opened()
 
 
 def row(
@@ -160,13 +153,15 @@ def test_any_rows_are_counted_as_by_hand(
 
 
 def test_the_tables_are_those_of_the_migrations(database: LedgerDatabase, url: str) -> None:
-    with create_engine(url).connect() as connection:
+    with reading(url) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_opening_it_again_changes_nothing(database: LedgerDatabase, url: str) -> None:
+def test_opening_it_again_changes_nothing(
+    database: LedgerDatabase, url: str, opened: Opened
+) -> None:
     write(database, [row(1, 0, 2)])
-    again = open_database(url)
+    again = opened()
     standing = again.take_over("another").standing
     assert standing is not None
     assert standing.revision == 5000
@@ -185,11 +180,11 @@ def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
 def test_a_report_makes_no_database(tmp_path: Path) -> None:
     missing = tmp_path / "no.db"
     url = f"sqlite:///{missing}"
-    said = seatkeeper("report", "usage", "--ledger-database", url).check(Exit.UNAVAILABLE)
+    said = in_process("report", "usage", "--ledger-database", url).check(Exit.UNAVAILABLE)
     assert "unable to open" in said.err
     assert not missing.exists()
     missing.write_bytes(b"")
-    said = seatkeeper("report", "usage", "--ledger-database", url).check(Exit.UNAVAILABLE)
+    said = in_process("report", "usage", "--ledger-database", url).check(Exit.UNAVAILABLE)
     assert "`seatkeeper ledger` writes one" in said.err
 
 
@@ -198,18 +193,18 @@ def test_a_report_is_written_as_it_is_wanted(database: LedgerDatabase, url: str)
     write(database, [row(1, 0, 3, project='a,"b')], gap)
     command = ("report", "usage", "--ledger-database", url, "--from", "2023-11-01")
     ends = ("--to", "2023-12-01T00:00:00+01:00")
-    table = seatkeeper(*command, *ends).check().out
+    table = in_process(*command, *ends).check().out
     assert "2023-11-01 00:00 UTC to 2023-11-30 23:00 UTC" in table
     assert 'a,"b' in table
     assert "gap: not all is known" in table
-    said = seatkeeper(*command, *ends, "--format", "csv").check()
+    said = in_process(*command, *ends, "--format", "csv").check()
     assert said.out.splitlines()[1] == '"a,""b",3.000000,1,0,0.000000'
     assert "gap: not all is known" in said.err
-    found = seatkeeper(*command, *ends, "--format", "json").check().json
+    found = in_process(*command, *ends, "--format", "json").check().json
     assert found["rows"][0]["seat_hours"] == 3
     assert found["gaps"][0]["cause"] == "compacted"
     for option in (("--from", "yesterday"), ("--to", "1969-01-01"), ("--by", "seats")):
-        refused = seatkeeper(*command, *option).check(Exit.USAGE)
+        refused = in_process(*command, *option).check(Exit.USAGE)
         assert option[0] in refused.err
-    nothing = seatkeeper(*command, "--ledger-name", "other").check(Exit.USAGE)
+    nothing = in_process(*command, "--ledger-name", "other").check(Exit.USAGE)
     assert "there is no ledger 'other'" in nothing.err

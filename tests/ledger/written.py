@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import Connection, create_engine, select
 
 from seatkeeper.ledger.schema import grants, waits
 from seatkeeper.oracle.usage import UnservedRequest, Usage, UsedSeats
@@ -12,10 +14,18 @@ from seatkeeper.oracle.usage import UnservedRequest, Usage, UsedSeats
 Counted = tuple[Counter[UsedSeats], Counter[UnservedRequest]]
 
 
-def written(url: str) -> Counted:
-    """What the tables have, as the checker reads the history."""
+@contextmanager
+def reading(url: str) -> Iterator[Connection]:
+    """A connection of one's own."""
     engine = create_engine(url)
     with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def written(url: str) -> Counted:
+    """What the tables have, as the checker reads the history."""
+    with reading(url) as connection:
         used = Counter(
             UsedSeats(
                 *(row.pool, row.grant_id, row.fence, row.holder, row.project, row.seats),
@@ -30,7 +40,6 @@ def written(url: str) -> Counted:
             )
             for row in connection.execute(select(waits))
         )
-    engine.dispose()
     return used, unserved
 
 
