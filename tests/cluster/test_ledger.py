@@ -26,6 +26,9 @@ from tests.tree import ROOT
 
 from seatkeeper.client import NoSeatFree
 from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.ledger.database import DatabaseError
+from seatkeeper.ledger.questions import ask_usage
+from seatkeeper.ledger.reports import ReportError
 from seatkeeper.oracle.history import read_history
 from seatkeeper.oracle.usage import read_usage
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
@@ -81,7 +84,7 @@ async def test_one_goes_on_where_the_other_was_killed_and_nothing_is_lost_or_twi
     store = EtcdStore(EtcdConfig(endpoints=cluster.service.etcd.endpoints))
 
     async def elected() -> int:
-        entry = await store.get(cluster.keys.elected_ledger())
+        entry = await store.get(cluster.keys.elected_ledger("default"))
         if entry is None:
             return 0
         return int(state_pb2.LedgerRecord.FromString(entry.value).writer.rpartition(":")[2])
@@ -90,7 +93,7 @@ async def test_one_goes_on_where_the_other_was_killed_and_nothing_is_lost_or_twi
         return of(pool, written(url)) == of(pool, await history(store, cluster))
 
     async with ledgers(cluster, url) as both:
-        await eventually(elected)
+        await eventually(lambda: has_begun(url))
         first = await elected()
         pool = await cluster.pool(seats=1)
         await use(cluster, pool)
@@ -109,13 +112,21 @@ async def test_one_goes_on_where_the_other_was_killed_and_nothing_is_lost_or_twi
 
     options = ("--ledger-database", url, "--format", "json")
     report = json.loads(seatkeeper("report", "usage", *options).check().out)
-    assert report["gaps"] == []
+    assert [gap["cause"] for gap in report["gaps"]] == ["before the ledger began"]
     by_project = {row["name"]: row["grants"] for row in report["rows"]}
     assert by_project["nlp"] == 2 * ROUNDS
     by_team = seatkeeper("report", "usage", *options, "--by", "label:team").check().json
     (team,) = [row for row in by_team["rows"] if row["name"] == "cv"]
     assert (team["grants"], team["held"]) == (2 * ROUNDS, 0)
     assert team["seat_hours"] > 0
+
+
+def has_begun(url: str) -> bool:
+    """Return whether a ledger has written what was there first."""
+    with contextlib.suppress(DatabaseError, ReportError):
+        ask_usage(url, "default", 0, 1, "pool")
+        return True
+    return False
 
 
 async def history(store: EtcdStore, cluster: Cluster) -> Counted:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from bench.peer_programs import POSTGRES, find
 from bench.peer_servers import postgres_server
 from sqlalchemy import create_engine, text
+from tests.unit.loops import Loops
 
 from seatkeeper.ledger.database import LedgerDatabase, open_database
 
@@ -68,3 +69,11 @@ def opened(url: str) -> Iterator[Opened]:
     yield another
     for each in found:
         each.close()
+
+
+@pytest.fixture
+async def loops() -> AsyncIterator[Loops]:
+    """Nodes of a pool, over a store that has nothing."""
+    made = Loops()
+    yield made
+    await made.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,6 +16,7 @@ from tests.unit.events.test_usage_of_a_workload import Service
 from tests.unit.kit import KEYS
 from tests.unit.loops import Loops
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.ledger import following
 from seatkeeper.ledger.database import (
     LedgerDatabase,
@@ -63,13 +64,6 @@ class Mortal:
         raise Killed
 
 
-@pytest.fixture
-async def loops() -> AsyncIterator[Loops]:
-    made = Loops()
-    yield made
-    await made.close()
-
-
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "GATHER_SECONDS", 0)
@@ -103,8 +97,15 @@ async def there(service: Service) -> Counted:
     return counted(read_usage(await service.changes(), KEYS.prefix))
 
 
+def deployment(name: str) -> Put:
+    """The record of a service."""
+    record = state_pb2.DeploymentRecord(deployment_id=name)
+    return Put(KEYS.deployment(), record.SerializeToString())
+
+
 async def a_history(loops: Loops, seed: object) -> Service:
     service = Service(loops, random.Random(f"ledger/{seed}"))
+    await loops.store.commit([deployment("ours")])
     await service.start(2)
     return service
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def row(
     where = Position(1, number, 0)
     attribution = Attribution(f"holder-{number}", project, labels=labels)
     asked = Asked(POOL, f"grant-{number}", "session", attribution, seats)
-    made = GrantRow(where, asked, number, None, _at(begin), (), "", b"record")
+    made = GrantRow(where, asked, number, None, _at(begin), _at(begin), (), "", b"record")
     if end is not None:
         after = None if known is None else _at(known)
         position = Position(1, number + 1000, 0)
@@ -66,12 +67,19 @@ def _at(hours: float) -> Instant:
     return Instant(NOW + round(hours * HOUR))
 
 
-def write(database: LedgerDatabase, rows: list[GrantRow], *found: Gap) -> None:
+def write(
+    database: LedgerDatabase, rows: list[GrantRow], *found: Gap, until: float = 100
+) -> None:
     epoch = database.take_over("a test").epoch
     page = Page(NOTHING, Standing(1, 5000, 0, b"", NOW))
+    page.after = replace(page.after, at=_at(until))
     page.grants = {each.began: each for each in rows}
     page.gaps = list(found)
-    database.write(page, epoch, NewHistory(HistorySource(1, "d"), "began"))
+    begun = replace(page, after=Standing(1, 1, 0, b"", _at(-100)))
+    begun.grants, begun.gaps = {}, []
+    database.write(begun, epoch, NewHistory(HistorySource(1, "d"), "began"))
+    page.before = begun.after
+    database.write(page, epoch)
 
 
 def ask(url: str, begin: float, end: float, by: str = "project") -> list[Used]:
@@ -153,8 +161,19 @@ def test_any_rows_are_counted_as_by_hand(
 
 
 def test_the_tables_are_those_of_the_migrations(database: LedgerDatabase, url: str) -> None:
+    database.take_over("a test")
     with reading(url) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_database_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for url in (
+        f"sqlite:///{tmp_path}/no/folder/ledger.db",
+        f"postgresql+psycopg://u:secret@/d?host={tmp_path}",
+    ):
+        with pytest.raises(DatabaseError) as refused:
+            open_database(url)
+        assert "secret" not in str(refused.value)
 
 
 def test_opening_it_again_changes_nothing(
@@ -169,7 +188,15 @@ def test_opening_it_again_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite3://x", "postgresql+nothing://u:secret@h/d"]
+    "url",
+    [
+        "nonsense",
+        "sqlite3://x",
+        "postgresql+nothing://u:secret@h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://h:port/d",
+    ],
 )
 def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(DatabaseError) as refused:
@@ -208,3 +235,25 @@ def test_a_report_is_written_as_it_is_wanted(database: LedgerDatabase, url: str)
         assert option[0] in refused.err
     nothing = in_process(*command, "--ledger-name", "other").check(Exit.USAGE)
     assert "there is no ledger 'other'" in nothing.err
+
+
+def test_what_is_before_the_ledger_or_not_written_yet_is_named(
+    database: LedgerDatabase, url: str
+) -> None:
+    write(database, [row(1, 0, None)], until=4)
+    found = ask_usage(url, "default", _at(-200), _at(10), "project")
+    assert found.rows == (Used("cv", 10, 1, 1, 6),)
+    assert [(each.cause, each.from_at, each.to_at) for each in found.gaps] == [
+        ("before the ledger began", _at(-200), _at(-100)),
+        ("not written yet", _at(4), _at(10)),
+    ]
+    fresh = ask_usage(url, "default", _at(0), _at(4 + 0.01), "project")
+    assert fresh.gaps == ()
+    assert fresh.rows[0].uncertain_hours == 0
+
+
+def test_a_report_may_begin_with_time_itself(database: LedgerDatabase, url: str) -> None:
+    write(database, [row(1, 0, 1)])
+    command = ("report", "usage", "--ledger-database", url, "--format", "json")
+    found = in_process(*command, "--from", "1970-01-01", "--to", "2023-12-01").check().json
+    assert found["from"] == "1970-01-01T00:00:00.000Z"

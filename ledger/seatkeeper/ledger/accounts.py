@@ -6,7 +6,7 @@ to be written down before it, so one that is written twice, or by two ledgers, h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import count
@@ -54,7 +54,10 @@ def digest_of(changes: Iterable[Change]) -> bytes:
     found = blake2b(digest_size=DIGEST_BYTES)
     for change in sorted(changes, key=lambda each: each.key):
         value = None if change.entry is None else change.entry.value
-        for part in (change.key.encode(), b"-" if value is None else b"+" + value):
+        for part in (
+            change.key.encode(errors="surrogateescape"),
+            b"-" if value is None else b"+" + value,
+        ):
             found.update(len(part).to_bytes(8, "big") + part)
     return found.digest()
 
@@ -78,6 +81,7 @@ class Accounts:
             entries.append(Entry(key, row.record, standing.revision))
         entries.sort(key=lambda entry: entry.key)
         self._history.begin(Listing(entries, standing.revision))
+        self._note_unreadable(standing.revision, standing.at)
 
     @property
     def pending(self) -> int:
@@ -97,7 +101,7 @@ class Accounts:
 
         ``is_late``: the revision was made some time before ``seen_at``, it is not known when.
         """
-        before = self.standing.at
+        before = min(self.standing.at, seen_at)
         events = self._history.read(changes, seen_at)
         records = {change.key: change.entry.value for change in changes if change.entry}
         operations = count()
@@ -106,9 +110,10 @@ class Accounts:
             where = Position(self.standing.history, revision, next(operations))
             has_time = event.at != seen_at
             if has_time:
-                latest = max(latest, event.at)
+                latest = min(max(latest, event.at), seen_at)  # a node may be ahead
             after = before if is_late and not has_time else None
             self._take(event, where, records, after)
+        self._end_unreadable(changes, revision, operations, seen_at)
         self._note_unreadable(revision, seen_at)
         if not is_late:
             latest = max(latest, seen_at)
@@ -121,8 +126,8 @@ class Accounts:
         )
 
     def passed(self, revision: int, seen_at: Instant) -> None:
-        """Take note that nothing of ours changed up to ``revision``."""
-        if revision > self.standing.revision:
+        """Take note that nothing of ours changed up to ``revision``, which is the present one."""
+        if revision >= self.standing.revision:
             at = max(self.standing.at, seen_at)
             self.standing = replace(self.standing, revision=revision, at=at)
 
@@ -132,30 +137,36 @@ class Accounts:
         ``history``: the one that goes on from here, which may be another than before.
         """
         before = self.standing
-        gap = Gap(history, cause, before.revision, listing.revision, before.at, seen_at)
+        since = min(before.at, seen_at)
+        gap = Gap(history, cause, before.revision, listing.revision, since, seen_at)
         self._page.gaps.append(gap)
-        self._begin(listing, history, seen_at)
+        self._begin(listing, history, seen_at, gap)
 
     def begin(self, listing: Listing, seen_at: Instant) -> None:
         """Begin a ledger with what is there."""
-        self._begin(listing, self.standing.history, seen_at)
+        self._begin(listing, self.standing.history, seen_at, None)
 
-    def _begin(self, listing: Listing, history: int, seen_at: Instant) -> None:
-        before = self.standing
+    def _begin(self, listing: Listing, history: int, seen_at: Instant, gap: Gap | None) -> None:
         found = UsageHistory(self._keys)
         changes = [Change(each.key, each, listing.revision) for each in listing.entries]
         events = found.read(changes, seen_at)
-        there = {
-            is_grant: {(each.pool, each.grant_id) for each in events if each.kind in kinds}
-            for is_grant, kinds in ((True, BEGINS), (False, {UsageKind.QUEUED}))
-        }
+        there: dict[bool, set[Request]] = {True: set(), False: set()}
+        for event in events:
+            request = event.pool, event.grant_id
+            # One that was made anew under the id, as kept seats are, is another.
+            is_same = event.fence == (self._history.fence_of(*request) or 0)
+            if event.kind in BEGINS and is_same:
+                there[True].add(request)
+            elif event.kind is UsageKind.QUEUED:
+                there[False].add(request)
         operations = count()
         self.standing = Standing(history, listing.revision, 0, b"", seen_at)
         for is_grant, known in ((True, self._grants), (False, self._waits)):
             for request in sorted(known.keys() - there[is_grant]):
                 where = Position(history, listing.revision, next(operations))
                 kind = UsageKind.EXPIRED if is_grant else UsageKind.CANCELLED
-                ending = Ending(where, kind, seen_at, GAP, after=before.at)
+                since = seen_at if gap is None else gap.from_at
+                ending = Ending(where, kind, seen_at, GAP, after=since)
                 self._end(request, ending, is_grant=is_grant)
         records = {each.key: each.value for each in listing.entries}
         for event in events:
@@ -164,6 +175,9 @@ class Accounts:
                 continue  # of a decision that is long made; or known already
             where = Position(history, listing.revision, next(operations))
             self._take(event, where, records, None, was_found=True)
+            if event.kind in BEGINS and gap is not None:
+                # Before the gap it was not held, by all that the ledger knows, or was written then.
+                self._page.grants[where].counts_from = max(event.at, gap.from_at)
         self._history = found
         self._note_unreadable(listing.revision, seen_at)
 
@@ -180,6 +194,7 @@ class Accounts:
         was_found: bool = False,
     ) -> None:
         request = event.pool, event.grant_id
+        after = None if after is None else min(after, event.at)
         asked = Asked(*request, event.session_id, event.attribution, event.seats)
         if event.kind in BEGINS:
             record = records[self._keys.grant(*request)]
@@ -194,9 +209,9 @@ class Accounts:
             ending = Ending(where, event.kind, event.at, event.reason, event.hint, after)
             if event.kind in ENDS:
                 self._end(request, ending, is_grant=True)
-            elif request in self._waits:
+            elif event.since is not None:
                 self._end(request, ending, is_grant=False)
-            else:  # it was refused at once
+            else:  # it was refused at once, and may have named a request of another that waits
                 self._page.waits[where] = WaitRow(where, asked, event.at, b"", ended=ending)
 
     def _end(self, request: Request, ending: Ending, *, is_grant: bool) -> None:
@@ -217,12 +232,34 @@ class Accounts:
         if began is not None and self._page.waits.pop(began, None) is None:
             self._page.waits_served.append(began)
 
+    def _end_unreadable(
+        self,
+        changes: Sequence[Change],
+        revision: int,
+        operations: Iterator[int],
+        seen_at: Instant,
+    ) -> None:
+        """End what is deleted, and whose record an earlier version of us could read, and we cannot."""
+        below = self._keys.seats("")[:-1]
+        for change in changes:
+            if change.entry is not None or not change.key.startswith(below):
+                continue
+            pool, _, kind_and_name = change.key.removeprefix(below).partition("/")
+            kind, _, name = kind_and_name.partition("/")
+            is_grant = kind == "grants"
+            known = self._grants if is_grant else self._waits if kind == "queue" else {}
+            if (pool, name) in known:
+                where = Position(self.standing.history, revision, next(operations))
+                how = UsageKind.RELEASED if is_grant else UsageKind.CANCELLED
+                ending = Ending(where, how, seen_at, UNREADABLE.upper())
+                self._end((pool, name), ending, is_grant=is_grant)
+
     def _note_unreadable(self, revision: int, seen_at: Instant) -> None:
         for error in self._history.unreadable:
             gap = Gap(
                 self.standing.history,
                 UNREADABLE,
-                *(revision, revision, self.standing.at, seen_at),
+                *(revision, revision, min(self.standing.at, seen_at), seen_at),
                 str(error)[:CAUSES_MAX],
             )
             self._page.gaps.append(gap)
@@ -237,6 +274,7 @@ def _grant_row(
         fence=event.fence,
         asked_at=event.since,
         granted_at=event.at,
+        counts_from=event.at,
         lots=() if event.marks is None else event.marks.lots,
         rule=event.reason,
         record=record,

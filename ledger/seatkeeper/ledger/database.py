@@ -20,10 +20,11 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     event,
+    func,
     select,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from seatkeeper.core.lot_use import LotSeats
 from seatkeeper.ledger.accounts import OpenRow
@@ -33,8 +34,12 @@ from seatkeeper.server.domain import Instant
 
 Row = dict[str, Any]
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x5EA7_1ED6
+"""The number by which PostgreSQL knows who changes the tables."""
 BUSY_SECONDS = 30
 """How long SQLite waits for another process that writes."""
+_SERVER = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 30_000}
+"""How long a server may be silent: seconds to connect, seconds of rest, milliseconds unanswered."""
 _POSITION = ("ledger", "history", "revision", "operation")
 
 
@@ -62,6 +67,8 @@ class Taken:
     standing: Standing | None
     """None: nothing is written yet."""
     source: HistorySource | None
+    earlier: frozenset[HistorySource] = frozenset()
+    """Those of its histories before the present one."""
     opened: tuple[OpenRow, ...] = ()
 
 
@@ -93,9 +100,13 @@ class LedgerDatabase:
     def take_over(self, writer: str) -> Taken:
         """Become the one that writes, and return what is there.
 
+        Makes the tables, or brings them up to date.
+
         ``writer`` is for people. Who wrote before writes nothing any more: its next page raises
         ``TakenOver``.
         """
+        with self._engine.begin() as connection:
+            migrate(connection)
         with self._engine.begin() as connection:
             self._id = self._found(connection)
             mine = ledgers.c.id == self._id
@@ -106,14 +117,17 @@ class LedgerDatabase:
                 return Taken(row.epoch, None, None)
             at = Instant(row.at)
             standing = Standing(row.history, row.revision, row.marked, row.digest, at)
-            source = connection.execute(
-                select(histories.c.cluster_id, histories.c.deployment_id).where(
-                    histories.c.ledger == self._id, histories.c.number == row.history
+            columns = histories.c.number, histories.c.cluster_id, histories.c.deployment_id
+            sources = {
+                number: HistorySource(int(cluster_id, 16), deployment_id)
+                for number, cluster_id, deployment_id in connection.execute(
+                    select(*columns).where(histories.c.ledger == self._id)
                 )
-            ).one()
+            }
+            known = sources.pop(row.history)
             opened = (*self._opened(connection, grants), *self._opened(connection, waits))
-            known = HistorySource(int(source.cluster_id, 16), source.deployment_id)
-            return Taken(row.epoch, standing, known, opened)
+            earlier = frozenset(sources.values()) - {known}
+            return Taken(row.epoch, standing, known, earlier, opened)
 
     def write(self, page: Page, epoch: int, begins: NewHistory | None = None) -> None:
         """Write a page: all of it, or nothing. Raises ``TakenOver``, and what SQLAlchemy raises.
@@ -130,7 +144,8 @@ class LedgerDatabase:
             self._end(connection, waits, page.waits_ended)
             self._take_out(connection, page.waits_served)
             rows = [
-                {name: getattr(gap, name) for name in gap.__slots__} | {"ledger": self._id}
+                {name: getattr(gap, name) for name in gap.__slots__}
+                | {"ledger": self._id, "detail": _text(gap.detail)}
                 for gap in page.gaps
             ]
             self._add(connection, gaps, rows)
@@ -222,16 +237,16 @@ class LedgerDatabase:
         who = asked.attribution
         return {
             **self._position(row.began),
-            "pool": asked.pool,
-            "grant_id": asked.grant_id,
-            "session_id": asked.session_id,
-            "holder": who.holder,
-            "project": who.project,
+            "pool": _text(asked.pool),
+            "grant_id": _text(asked.grant_id),
+            "session_id": _text(asked.session_id),
+            "holder": _text(who.holder),
+            "project": _text(who.project),
             "priority": who.priority,
             "labels": _json(dict(who.labels)),
-            "work_key": who.work_key,
-            "cost_class": who.cost_class,
-            "host": who.host,
+            "work_key": _text(who.work_key),
+            "cost_class": _text(who.cost_class),
+            "host": _text(who.host),
             "seats": asked.seats,
             "was_found": row.was_found,
             "record": row.record if row.ended is None else None,
@@ -244,6 +259,7 @@ class LedgerDatabase:
             "fence": row.fence,
             "asked_at": row.asked_at,
             "granted_at": row.granted_at,
+            "counts_from": row.counts_from,
             "lots": _json([_lot(each) for each in row.lots]),
             "rule": row.rule,
         }
@@ -253,18 +269,25 @@ class LedgerDatabase:
 
 
 def open_database(url: str, name: str = "default") -> LedgerDatabase:
-    """Return a ledger in the database at ``url``, whose tables are made, or brought up to date.
+    """Return a ledger in the database at ``url``, which answers.
 
-    Raises ``DatabaseError`` for a URL that is none, or whose driver is not installed.
+    Raises ``DatabaseError`` for a URL that is none, one whose driver is not installed, and where there
+    is no such database, or it does not let us in.
     """
     engine = engine_of(url)
-    with engine.begin() as connection:
-        migrate(connection)
+    try:
+        with engine.connect():
+            pass
+    except DBAPIError as error:
+        engine.dispose()
+        raise DatabaseError(f"{without_password(url)}: {error.orig}") from error
     return LedgerDatabase(engine, name)
 
 
 def migrate(connection: Connection) -> None:
-    """Make the tables, or bring them up to date."""
+    """Make the tables, or bring them up to date. One at a time."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -277,8 +300,12 @@ def engine_of(url: str, *, reads_only: bool = False) -> Engine:
     ``reads_only``: a file of SQLite is not made where there is none. Raises ``DatabaseError``.
     """
     try:
-        made = create_engine(_read_only(url) if reads_only else url)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        where = _checked(url)
+        made = create_engine(
+            _read_only(where) if reads_only else where,
+            connect_args=_SERVER if where.get_backend_name() == "postgresql" else {},
+        )
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise DatabaseError(
             f"{without_password(url)}: {error}; such as sqlite:////var/lib/seatkeeper/ledger.db"
         ) from error
@@ -290,9 +317,15 @@ def engine_of(url: str, *, reads_only: bool = False) -> Engine:
     return made
 
 
-def _read_only(url: str) -> URL:
-    """Return the same, for a connection that makes and changes nothing, where SQLite can be asked."""
+def _checked(url: str) -> URL:
     parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise ValueError("a ledger in memory is gone with the process; name a file")
+    return parsed
+
+
+def _read_only(parsed: URL) -> URL:
+    """Return the same, for a connection that makes and changes nothing, where SQLite can be asked."""
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return parsed
     return parsed.set(
@@ -303,16 +336,17 @@ def _read_only(url: str) -> URL:
 def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  # of any driver
     # Its driver would begin transactions late, and not for everything: see `begin` above.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")
+    # Not WAL: who reads such a file writes beside it, and it may be another user who then owns that.
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def without_password(url: str) -> str:
     """Return a URL as it may be shown."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return "the URL of the ledger's database"
 
 
@@ -347,6 +381,12 @@ def _lot(each: LotSeats) -> Row:
             "per": each.price.per.value,
         }
     return found
+
+
+def _text(value: str) -> str:
+    """Return a text as every database takes it: without what is no character, and without NUL."""
+    found = value.encode(errors="backslashreplace").decode()
+    return found.replace("\0", "\\x00")
 
 
 def _json(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
@@ -38,6 +38,8 @@ GATHER_SECONDS = 0.1
 """How long a page is gathered after its first row."""
 IDLE_SECONDS = 10.0
 """How often it is written down how far a quiet history was read."""
+SERVICE_SECONDS = 1.0
+"""How often it is looked whether there is a service, where there was none."""
 PAUSE_MIN = 0.1
 PAUSE_MAX = 5.0
 
@@ -59,8 +61,20 @@ class WallClock(Protocol):
         ...
 
 
+FAILURES_MAX = 5
+"""How often in a row it may go wrong before another ledger is let try."""
+
+
+class LedgerRefused(Exception):
+    """It is not the etcd of that ledger; the message says what to do."""
+
+
 class _Forked(Exception):
     """The history is another than the one that is written down."""
+
+
+class _Replaced(Exception):
+    """The store holds another service than when it was looked at first."""
 
 
 class LedgerFollower:
@@ -82,15 +96,20 @@ class LedgerFollower:
         self._keys = keys or Keys()
         self._writer = writer
         self._epoch = 0
+        self._deployment_id = ""
         self._changed = asyncio.Event()
         self._has_room = asyncio.Event()
         self.written = 0
         """Up to which revision everything is in the database."""
 
     async def run(self) -> None:
-        """Follow forever; cancel to stop. Begins anew from the database after whatever goes wrong."""
-        pause = PAUSE_MIN
-        while True:
+        """Follow; cancel to stop. Begins anew from the database after whatever goes wrong.
+
+        Returns where it has gone wrong too often with nothing written: another ledger, elsewhere, may
+        do better. Raises ``LedgerRefused``.
+        """
+        pause, failures = PAUSE_MIN, 0
+        while failures < FAILURES_MAX:
             before = self.written
             try:
                 await self.follow()
@@ -99,33 +118,60 @@ class LedgerFollower:
             except (StoreError, SQLAlchemyError, OSError) as error:
                 why = f"{type(error).__name__}: {error}"
                 _logger.warning("ledger_interrupted", extra={"error": why})
+            except LedgerRefused:
+                raise
+            except _Replaced:
+                _logger.warning("ledger_store_replaced")
             except Exception:
                 _logger.exception("ledger_failed")
-            pause = PAUSE_MIN if self.written != before else min(2 * pause, PAUSE_MAX)
+            moved = self.written != before
+            pause, failures = (
+                (PAUSE_MIN, 0) if moved else (min(2 * pause, PAUSE_MAX), failures + 1)
+            )
             await asyncio.sleep(pause)
 
     async def follow(self) -> None:
         """Go on from what is written, until something goes wrong, and raise that."""
         taken = await asyncio.to_thread(self._database.take_over, self._writer)
         self._epoch = taken.epoch
-        status = await self._store.status()
-        source = HistorySource(status.cluster_id, await self._deployment())
+        source, revision = await self._source()
+        if source in taken.earlier:
+            raise LedgerRefused(
+                "this ledger has followed another etcd, or another prefix, since it followed this one: "
+                "give each service a ledger of its own with --ledger-name"
+            )
+        self._deployment_id = source.deployment_id
         standing = taken.standing
         if standing is None:
             await self._begin(taken, source, BEGAN)
         elif taken.source != source:
             await self._begin(taken, source, REPLACED)
-        elif status.revision < standing.revision:
+        elif revision < standing.revision:
             await self._begin(taken, source, RESTORED)
         else:
-            await self._go_on(taken, source, standing, status.revision)
+            await self._go_on(taken, source, standing, revision)
 
-    async def _deployment(self) -> str:
+    async def _source(self) -> tuple[HistorySource, int]:
+        """Return whose history it is, once there is a service, and the store's revision."""
         key = self._keys.deployment()
-        entry = await self._store.get(key)
-        if entry is None:
-            return ""
-        return records.deployment_id_of(key, entry.value)
+        while True:
+            # A listing's revision is the present one; a member's status may lag behind.
+            listing = await self._store.list(key)
+            if (entry := listing.find(key)) is not None:
+                cluster_id = (await self._store.status()).cluster_id
+                deployment_id = records.deployment_id_of(key, entry.value)
+                return HistorySource(cluster_id, deployment_id), listing.revision
+            _logger.info("ledger_waits_for_a_service", extra={"key": key})
+            await asyncio.sleep(SERVICE_SECONDS)
+
+    def _check_deployment(self, changes: Sequence[Change]) -> None:
+        key = self._keys.deployment()
+        for change in changes:
+            if change.key == key and (
+                change.entry is None
+                or records.deployment_id_of(key, change.entry.value) != self._deployment_id
+            ):
+                raise _Replaced
 
     async def _begin(self, taken: Taken, source: HistorySource, cause: str) -> None:
         """Begin a history with what is there now."""
@@ -207,6 +253,9 @@ class LedgerFollower:
                         if revision != expected or digest_of(changes) != known.digest:
                             raise _Forked
                         expected = 0
+                    elif known.marked < revision <= known.revision:
+                        raise _Forked  # where nothing of ours was
+                    self._check_deployment(changes)
                     if revision > known.revision:
                         is_late = revision <= late_until
                         accounts.read(revision, changes, now, is_late=is_late)

@@ -17,32 +17,46 @@ from seatkeeper.server.store import records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.system_clock import SystemClock
 
+GIVES_WAY_SECONDS = 5.0
+"""How long one that could not write lets others try."""
+
 _logger = logging.getLogger("seatkeeper.events")
 
 
 async def run(settings: LedgerConfig) -> None:
-    """Write the ledger until a signal ends it. Raises ``DatabaseError``, and what SQLAlchemy raises."""
+    """Write the ledger until a signal ends it. Raises ``DatabaseError`` and ``LedgerRefused``."""
     signals = Signals()
     database = await asyncio.to_thread(
         open_database, settings.ledger_database, settings.ledger_name
     )
-    store, keys, clock = open_store(settings), Keys(settings.prefix), SystemClock()
-    writer = f"{socket.gethostname()}:{os.getpid()}"
-    record = records.encode_elected_ledger(writer, clock.now())
-    election = Election(store, keys.elected_ledger(), record)
-    follower = LedgerFollower(store, database, clock, keys=keys, writer=writer)
-    _logger.info("ledger_started", extra={"ledger": settings.ledger_name, "writer": writer})
-    writing = asyncio.create_task(election.run(follower.run))
+    writing = asyncio.create_task(_write(settings, database))
     ending = asyncio.create_task(signals.drain.wait())
     try:
         await asyncio.wait({writing, ending}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await _end(writing, ending)
-        await store.close()
         await asyncio.to_thread(LedgerDatabase.close, database)
         signals.done()
     if not writing.cancelled():
         writing.result()
+
+
+async def _write(settings: LedgerConfig, database: LedgerDatabase) -> None:
+    """Write whenever elected; after too many failures, on a new connection, and not first."""
+    keys, clock = Keys(settings.prefix), SystemClock()
+    writer = f"{socket.gethostname()}:{os.getpid()}"
+    _logger.info("ledger_started", extra={"ledger": settings.ledger_name, "writer": writer})
+    while True:
+        store = open_store(settings)
+        try:
+            record = records.encode_elected_ledger(writer, clock.now())
+            election = Election(store, keys.elected_ledger(settings.ledger_name), record)
+            follower = LedgerFollower(store, database, clock, keys=keys, writer=writer)
+            await election.run(follower.run)
+        finally:
+            await store.close()
+        _logger.warning("ledger_gives_way", extra={"seconds": GIVES_WAY_SECONDS})
+        await asyncio.sleep(GIVES_WAY_SECONDS)
 
 
 async def _end(*tasks: asyncio.Task[object]) -> None:

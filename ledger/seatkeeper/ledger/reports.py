@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, and_, case, cast, func, or_, select
 
-from seatkeeper.ledger.schema import gaps, grants, ledgers
+from seatkeeper.ledger.schema import gaps, grants, histories, ledgers
 from seatkeeper.server.domain import Instant
 
 BY = ("pool", "project", "holder", "host")
 LABEL = "label:"
 _HOUR_MILLIS = 3_600_000
+BEFORE = "before the ledger began"
+SINCE = "not written yet"
+FRESH_MILLIS = 60_000
+"""A ledger that has written within so long knows the present: a quiet one writes every few seconds."""
 
 
 class ReportError(Exception):
@@ -68,16 +72,18 @@ def usage(
     """
     if from_at >= to_at:
         raise ReportError("--from is not before --to")
-    found = connection.execute(select(ledgers.c.id).where(ledgers.c.name == ledger)).scalar()
-    if found is None:
+    row = connection.execute(select(ledgers).where(ledgers.c.name == ledger)).one_or_none()
+    if row is None or not row.history:
         raise ReportError(
             f"there is no ledger {ledger!r} in this database; `seatkeeper ledger` writes one"
         )
-    key = _key(connection, by)
+    key, found = _key(connection, by), row.id
+    known_until = to_at if to_at - row.at <= FRESH_MILLIS else Instant(row.at)
     ended = func.coalesce(grants.c.ended_at, to_at)
-    begin = _larger(grants.c.granted_at, from_at)
+    begin = _larger(grants.c.counts_from, from_at)
     within = _larger(_smaller(ended, to_at) - begin, 0)
-    known = _smaller(func.coalesce(grants.c.ended_from, ended), to_at)
+    held_until = func.coalesce(grants.c.ended_from, grants.c.ended_at, known_until)
+    known = _smaller(held_until, to_at)
     sure = _larger(known - begin, 0)
     rows = connection.execute(
         select(
@@ -101,7 +107,10 @@ def usage(
         for row in rows
     ]
     used.sort(key=lambda row: (-row.seat_hours, row.name))
-    return UsageReport(from_at, to_at, tuple(used), _gaps(connection, found, from_at, to_at))
+    around = _around(connection, found, (from_at, to_at), known_until)
+    return UsageReport(
+        from_at, to_at, tuple(used), (*_gaps(connection, found, from_at, to_at), *around)
+    )
 
 
 def _key(connection: Connection, by: str) -> ColumnElement[Any]:
@@ -123,9 +132,22 @@ def _key(connection: Connection, by: str) -> ColumnElement[Any]:
 def _overlaps(ledger: int, from_at: Instant, to_at: Instant) -> ColumnElement[bool]:
     return and_(
         grants.c.ledger == ledger,
-        grants.c.granted_at < to_at,
+        grants.c.counts_from < to_at,
         or_(grants.c.ended_at.is_(None), grants.c.ended_at > from_at),
     )
+
+
+def _around(
+    connection: Connection, ledger: int, times: tuple[Instant, Instant], known_until: Instant
+) -> Iterator[KnownGap]:
+    """Yield what is before the ledger began, and after what it has written."""
+    from_at, to_at = times
+    first = select(func.min(histories.c.from_at)).where(histories.c.ledger == ledger)
+    began = Instant(connection.execute(first).scalar_one())
+    if from_at < began:
+        yield KnownGap(BEFORE, from_at, min(began, to_at), "")
+    if known_until < to_at:
+        yield KnownGap(SINCE, max(known_until, from_at), to_at, "is it running?")
 
 
 def _gaps(

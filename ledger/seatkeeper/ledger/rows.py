@@ -56,6 +56,9 @@ class GrantRow:
     fence: int
     asked_at: Instant | None
     granted_at: Instant
+    counts_from: Instant
+    """From when it counts in reports: later than ``granted_at`` where what was before is unknown, or in
+    another row."""
     lots: tuple[LotSeats, ...]
     """From which lots the seats come, and how many of each."""
     rule: str

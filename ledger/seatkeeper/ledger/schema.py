@@ -102,11 +102,11 @@ grants = Table(
     *_asked(),
     _number("fence"),
     _moment("asked_at"),
-    _number("granted_at"),
+    *map(_number, ("granted_at", "counts_from")),
     *map(_text, ("lots", "rule")),
     *_shared(),
     *_ended(),
-    Index("grants_times", "ledger", "granted_at", "ended_at"),
+    Index("grants_times", "ledger", "counts_from", "ended_at"),
     Index("grants_open", "ledger", "ended_at"),
 )
 waits = Table(

@@ -54,7 +54,7 @@ SESSION = uuid7(1)
 LEASE = lease_id_of(SESSION)
 OTHERS_ALONE = {
     "nodes/<node_id>": "a node writes its own record, and no other does",
-    "ledger/elected": "a ledger writes its own record, and no other does",
+    "ledgers/<name>": "a ledger writes its own record, and no other does",
     "keys/<kid>": "a node writes its own key, and no other does",
     "sessions/<session_id>": "written once, when the session is opened",
     "secret": "text, written once",

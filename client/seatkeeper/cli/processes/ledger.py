@@ -54,15 +54,16 @@ def _ledger(config: Path | None, flags: dict[str, Any]) -> None:
 
 
 async def _run(settings: LedgerConfig) -> None:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from seatkeeper.ledger.database import DatabaseError
+    from seatkeeper.ledger.following import LedgerRefused
     from seatkeeper.ledger.main import run
 
     try:
         await run(settings)
-    except (DatabaseError, SQLAlchemyError) as error:
+    except DatabaseError as error:
         fail(Exit.CONFIG, f"ledger_database: {error}")
+    except LedgerRefused as error:
+        fail(Exit.CONFIG, str(error))
 
 
 _ledger.__name__ = "ledger"

@@ -97,8 +97,9 @@ def usage(
     except ModuleNotFoundError:
         fail(Exit.CONFIG, explain("this command", "server", "ledger"))
     now = time.time_ns() // 1_000_000
-    end = min(_moment("--to", to, is_end=True) or now, now)
-    begin = _moment("--from", from_) or end - 30 * DAY_MILLIS
+    said = _moment("--from", from_), _moment("--to", to, is_end=True)
+    end = now if said[1] is None else min(said[1], now)
+    begin = end - 30 * DAY_MILLIS if said[0] is None else said[0]
     try:
         found = ask_usage(database, ledger, begin, end, by)
     except ReportError as error:

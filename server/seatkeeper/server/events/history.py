@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
+from google.protobuf.message import DecodeError
+
 from seatkeeper.server.domain import Denied, Grant, Instant, Ticket
 from seatkeeper.server.events.facts import NO_FACTS, Facts, decode_facts
 from seatkeeper.server.events.usage import (
@@ -45,7 +47,7 @@ from seatkeeper.server.events.usage import (
     ticket_ends,
 )
 from seatkeeper.server.store import Change, Listing, records
-from seatkeeper.server.store.formats import RecordUnreadable
+from seatkeeper.server.store.formats import RecordDamaged, RecordUnreadable
 from seatkeeper.server.store.keys import Keys
 
 
@@ -84,6 +86,11 @@ class UsageHistory:
         for pool, revision in self._by_pool(changes).items():
             self._take(pool, revision)
 
+    def fence_of(self, pool: str, grant_id: str) -> int | None:
+        """Return the fence of a grant that is held; None: it is not."""
+        grant = self._grants.get((pool, grant_id))
+        return None if grant is None else grant.fence
+
     def read(self, changes: Sequence[Change], seen_at: Instant) -> list[UsageEvent]:
         """Return the events of one revision: all of its changes below the prefix.
 
@@ -110,7 +117,10 @@ class UsageHistory:
         for change in changes:
             if not change.key.startswith(self._seats):
                 continue
-            pool, kind, *rest = change.key.removeprefix(self._seats).split("/", 2)
+            pool, *kind_and_rest = change.key.removeprefix(self._seats).split("/", 2)
+            if not kind_and_rest:
+                continue  # a key of another program
+            kind, *rest = kind_and_rest
             _note(pools.setdefault(pool, _Revision()), kind, "".join(rest), change)
         return pools
 
@@ -174,7 +184,9 @@ def _note(revision: _Revision, kind: str, name: str, change: Change) -> None:
     try:
         _decode(revision, kind, name, change)
     except RecordUnreadable as error:
-        revision.unreadable.append(error)
+        revision.unreadable.append(error.under(change.key))
+    except DecodeError:
+        revision.unreadable.append(RecordDamaged(change.key, kind))
 
 
 def _decode(revision: _Revision, kind: str, name: str, change: Change) -> None:

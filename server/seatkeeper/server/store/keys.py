@@ -14,7 +14,7 @@
     <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
     <prefix>/engines/<key>                     EngineRecord
     <prefix>/keys/<kid>                        KeyRecord
-    <prefix>/ledger/elected                    LedgerRecord, attached to its own lease
+    <prefix>/ledgers/<name>                    LedgerRecord, attached to its own lease
     <prefix>/deployment                        DeploymentRecord
     <prefix>/secret                            what nodes prove themselves to each other with
 
@@ -46,7 +46,7 @@ KINDS: dict[str, type[Message] | None] = {
     "agents/<agent_id>": state_pb2.AgentRecord,
     "engines/<key>": state_pb2.EngineRecord,
     "keys/<kid>": state_pb2.KeyRecord,
-    "ledger/elected": state_pb2.LedgerRecord,
+    "ledgers/<name>": state_pb2.LedgerRecord,
     "deployment": state_pb2.DeploymentRecord,
     "secret": None,
 }
@@ -141,9 +141,9 @@ class Keys:
         """Return the key of a public token-verification key."""
         return f"{self.prefix}/keys/{kid}"
 
-    def elected_ledger(self) -> str:
-        """Return the key of the ledger that writes."""
-        return f"{self.prefix}/ledger/elected"
+    def elected_ledger(self, name: str) -> str:
+        """Return the key of the process that writes the ledger of this name."""
+        return f"{self.prefix}/ledgers/{name}"
 
     def deployment(self) -> str:
         """Return the key that says which service this is."""

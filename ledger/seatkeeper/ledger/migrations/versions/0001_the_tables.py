@@ -1,4 +1,4 @@
-"""the tables."""
+"""The tables."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("asked_at", sa.BigInteger(), nullable=True),
         sa.Column("granted_at", sa.BigInteger(), nullable=False),
+        sa.Column("counts_from", sa.BigInteger(), nullable=False),
         sa.Column("lots", sa.String(), server_default="", nullable=False),
         sa.Column("rule", sa.String(), server_default="", nullable=False),
         sa.Column("was_found", sa.Boolean(), nullable=False),
@@ -64,7 +65,7 @@ def upgrade() -> None:
     )
     op.create_index("grants_open", "grants", ["ledger", "ended_at"], unique=False)
     op.create_index(
-        "grants_times", "grants", ["ledger", "granted_at", "ended_at"], unique=False
+        "grants_times", "grants", ["ledger", "counts_from", "ended_at"], unique=False
     )
     op.create_table(
         "ledgers",
