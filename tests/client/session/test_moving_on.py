@@ -49,7 +49,8 @@ async def test_an_unavailable_node_is_left_for_another_with_the_same_id(
     moved = await pass_time(clock, asking.done)
 
     assert moved >= DENIED_RETRY_SECONDS - 0.1, "not before the node said"
-    assert first.denied == [(await asking).grant_id]
+    # Again, perhaps, where connecting to the other takes long.
+    assert set(first.denied) == {(await asking).grant_id}
     assert opened(nodes) == 2
     assert len(service.sessions) == 1
 
@@ -209,7 +210,7 @@ async def test_a_release_goes_to_another_node_as_well(
     releasing = asyncio.create_task(grant.release())
     await pass_time(clock, releasing.done)
 
-    assert first.denied == [grant.grant_id]
+    assert set(first.denied) == {grant.grant_id}
     assert service.held("tensorrt") == 0
 
 
