@@ -26,7 +26,7 @@ ARGS ?=
 # Folders and files that `test` leaves out: the gate has run those of the layout before.
 LEAVE_OUT ?=
 
-.PHONY: help setup proto etcd bindings haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-tools chaos-subset seeds test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
+.PHONY: help setup proto etcd bindings haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-tools chaos-subset seeds test-environments cases conformance compat simulate policies chaos ledger soak mutants models lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -157,6 +157,9 @@ chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report i
 
 compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 14 minutes
 	$(BIN)/python -m tests.compat --json -
+
+ledger: $(PROTOS)  ## the ledger killed at 200 points and more on each database; PostgreSQL by `make peers`
+	LEDGER_SEEDS=10 $(BIN)/python -m pytest tests/ledger
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
