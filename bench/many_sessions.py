@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 STREAMS_PER_CHANNEL = 500
 OPEN_AT_ONCE = 200
 ANSWER_SECONDS_MAX = 60.0
+TRIES_MAX = 5
+PAUSE_SECONDS = 1.0
 Command = seat_service_pb2.SessionCommand
 
 
@@ -41,14 +44,28 @@ class ManySessions:
             await self._open_some(min(OPEN_AT_ONCE, count - opened))
 
     async def _open_some(self, count: int) -> None:
-        fresh = []
+        channels = []
         for number in range(len(self.sessions), len(self.sessions) + count):
             if number % STREAMS_PER_CHANNEL == 0:
                 address = self.addresses[len(self.channels) % len(self.addresses)]
                 self.channels.append(self.connect(address))
-            fresh.append(LightSession(self, self.channels[-1]))
-        self.sessions += fresh
-        await asyncio.gather(*(one.open() for one in fresh))
+            channels.append(self.channels[-1])
+        self.sessions += await asyncio.gather(*map(self._opened, channels))
+
+    async def _opened(self, channel: grpc.aio.Channel) -> LightSession:
+        """Open one, and ask again where a node says so, as a client does: many come at once."""
+        for left in range(TRIES_MAX - 1, -1, -1):
+            session = LightSession(self, channel)
+            try:
+                await session.open()
+            except grpc.aio.AioRpcError as error:
+                session.drop()
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or not left:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.0))
+            else:
+                return session
+        raise AssertionError("unreachable")
 
     async def acquire(self, pool: str) -> None:
         """Take a seat of ``pool`` for each session."""
