@@ -112,6 +112,13 @@ async def a_history(loops: Loops, seed: object) -> Service:
     return service
 
 
+async def begun(loops: Loops, seed: object, opened: Opened) -> tuple[Service, LedgerDatabase]:
+    """A service in which nothing has happened, and a ledger that has begun."""
+    service, database = await a_history(loops, seed), opened()
+    await caught_up(follower(service, database), loops.store)
+    return service, database
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_killed_at_any_write_it_has_every_row_once(
     seed: int, loops: Loops, url: str, opened: Opened
@@ -139,9 +146,7 @@ async def test_killed_at_any_write_it_has_every_row_once(
 async def test_a_request_that_began_and_ended_is_one_row(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "once")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "once", opened)
     await service.work()
     await caught_up(follower(service, database), loops.store)
     used, unserved = written(url)
@@ -175,9 +180,7 @@ async def test_two_at_once_write_every_row_once(loops: Loops, url: str, opened: 
 async def test_one_that_was_taken_over_writes_nothing(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "taken")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    _, database = await begun(loops, "taken", opened)
     old = database.take_over("old")
     standing = old.standing
     assert standing is not None
@@ -191,9 +194,7 @@ async def test_one_that_was_taken_over_writes_nothing(
 async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "gap")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "gap", opened)
     await service.work()
     with contextlib.suppress(Killed):
         mortal = Mortal(database, random.Random(0), writes=12)
@@ -235,9 +236,7 @@ async def test_what_etcd_has_forgotten_is_a_gap_with_its_bounds(
 async def test_another_etcd_begins_another_history(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "other")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "other", opened)
     await service.work()
     await caught_up(follower(service, database), loops.store)
     listing = await loops.store.list(KEYS.prefix)
@@ -258,9 +257,7 @@ async def test_another_etcd_begins_another_history(
 async def test_a_store_that_went_back_and_grew_again_is_noticed(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "fork")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "fork", opened)
     await service.work()
     await caught_up(follower(service, database), loops.store)
     cluster_id = (await loops.store.status()).cluster_id
@@ -282,9 +279,7 @@ async def test_a_store_that_went_back_and_grew_again_is_noticed(
 async def test_a_record_that_is_none_is_a_gap_and_the_rest_is_written(
     loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "damaged")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "damaged", opened)
     key = KEYS.grant("other", "damaged")
     done = await loops.store.commit([Put(key, b"\xff\xff")])
     await service.work()

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from tests.ledger.conftest import Opened
-from tests.ledger.test_exactly_once import a_history, caught_up, deployment, follower
+from tests.ledger.test_exactly_once import a_history, begun, caught_up, deployment, follower
 from tests.ledger.written import reading, written
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, uuid7
 from tests.unit.loops import Loops
@@ -104,9 +104,7 @@ class Lagging(MemoryStore):
 
 async def test_a_member_that_lags_is_no_restore(loops: Loops, url: str, opened: Opened) -> None:
     loops.store = Lagging()
-    service = await a_history(loops, "lags")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "lags", opened)
     await service.work()
     await caught_up(follower(service, database), loops.store)
     await caught_up(follower(service, database), loops.store)
@@ -167,9 +165,7 @@ async def test_one_that_cannot_write_lets_another_try(loops: Loops, opened: Open
 async def test_a_key_of_another_program_stops_nothing(
     key: str, loops: Loops, url: str, opened: Opened
 ) -> None:
-    service = await a_history(loops, "keys")
-    database = opened()
-    await caught_up(follower(service, database), loops.store)
+    service, database = await begun(loops, "keys", opened)
     await loops.store.commit([Put(f"{KEYS.prefix}/{key}", b"\xff\xff")])
     await service.work()
     await caught_up(follower(service, database), loops.store)

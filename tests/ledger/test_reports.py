@@ -17,6 +17,8 @@ from tests.ledger.written import reading
 from tests.unit.kit import NOW, POOL
 
 from seatkeeper.cli.exits import Exit
+from seatkeeper.cli.processes import report
+from seatkeeper.ledger import config
 from seatkeeper.ledger.database import (
     DatabaseError,
     HistorySource,
@@ -257,3 +259,7 @@ def test_a_report_may_begin_with_time_itself(database: LedgerDatabase, url: str)
     command = ("report", "usage", "--ledger-database", url, "--format", "json")
     found = in_process(*command, "--from", "1970-01-01", "--to", "2023-12-01").check().json
     assert found["from"] == "1970-01-01T00:00:00.000Z"
+
+
+def test_a_report_reads_where_a_ledger_writes_if_neither_is_said() -> None:
+    assert report.DATABASE_DEFAULT == config.DATABASE_DEFAULT

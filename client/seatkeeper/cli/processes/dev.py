@@ -170,9 +170,8 @@ def _leave_the_terminal() -> None:
     sys.stdout.flush()
     terminal = Terminal()
     numbers = caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # ignored, it would leave us without exit codes
+    # Ignored, it would leave us without exit codes.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*numbers, signal.SIGCHLD})
     child = os.fork()
     if child == 0:
